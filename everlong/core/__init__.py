@@ -1,0 +1,1 @@
+"""The contract: Part, Span, State, Config, and the accounting. Imports nothing above it."""

@@ -1,0 +1,58 @@
+"""Accounting: what a model costs, and which parameters are trained how."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from torch import nn
+
+
+def linear_flops(*layers: nn.Linear, T: int) -> int:
+    """Forward FLOPs of linear layers over T positions; a multiply-add is two."""
+    return sum(2 * T * layer.in_features * layer.out_features for layer in layers)
+
+
+def element_bytes(module: nn.Module) -> int:
+    """Bytes of one number in the module's own dtype."""
+    return next(module.parameters()).element_size()
+
+
+def parameter_count(module: nn.Module) -> int:
+    """Number of parameters, tied ones counted once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class Hint:
+    """How a parameter asks to be trained. A module asks through an attribute `hints: dict[str, Hint]`, by the
+    name of a direct parameter or child; `""` means the module itself. Multipliers along the path are multiplied."""
+
+    learning_rate: float = 1.0
+    """Multiplier of the learning rate."""
+    decay: bool = True
+    """Whether weight decay applies."""
+    matrix: bool = True
+    """Whether it is a matrix between hidden spaces, fit for an orthogonalising optimizer (Muon); embeddings and
+    output heads are not."""
+
+    def within(self, outer: Hint) -> Hint:
+        return Hint(self.learning_rate * outer.learning_rate, self.decay and outer.decay, self.matrix and outer.matrix)
+
+
+def parameter_hints(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Hint]]:
+    """Every parameter once, with its name and hint. Vectors and scalars never decay and are no matrices."""
+    seen: set[nn.Parameter] = set()
+    for name, parameter, hint in _walk(model, "", Hint()):
+        if parameter not in seen:
+            seen.add(parameter)
+            yield name, parameter, hint if parameter.ndim == 2 else replace(hint, decay=False, matrix=False)
+
+
+def _walk(module: nn.Module, prefix: str, outer: Hint) -> Iterator[tuple[str, nn.Parameter, Hint]]:
+    hints: dict[str, Hint] = getattr(module, "hints", {})
+    own = hints.get("", Hint()).within(outer)
+    for name, parameter in module.named_parameters(recurse=False):
+        yield prefix + name, parameter, hints.get(name, Hint()).within(own)
+    for name, child in module.named_children():
+        yield from _walk(child, f"{prefix}{name}.", hints.get(name, Hint()).within(own))

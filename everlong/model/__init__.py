@@ -1,0 +1,1 @@
+"""Blocks, stacks, the language model, and the presets."""

@@ -1,0 +1,1 @@
+"""Axis 1: which earlier positions does a position hear from?"""

@@ -1,0 +1,86 @@
+"""Position encodings that depend on distance only.
+
+Legend: B batch rows (or 1), T positions, H heads, D head size.
+
+RoPE (Su et al. 2021, arXiv 2104.09864, eq. 15): pair i of a head is turned by the angle m * theta_i at position m,
+theta_i = base^(-2i/D), so a score depends on m - n. The pairs are (x_i, x_{i + D/2}), as in Llama.
+
+xPos (Sun et al. 2022, arXiv 2212.10554, eq. 10): moreover queries are scaled by zeta_i^(m/s) and keys by
+zeta_i^(-n/s), zeta_i = (2i/D + gamma) / (1 + gamma), gamma = 0.4, s = 512, so a score decays with distance. Either
+power alone overflows on a long stream; only distances to a common reference may be formed. So keys are kept
+turned but unscaled, and both sides are scaled when they meet.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from everlong.core.config import Config, Configurable, check
+from everlong.core.errors import ContextError
+
+LONGEST_XPOS_CALL = 16_384  # zeta_0 ** (16384 / 512) = 4e-18: either side of a product stays inside float32's range
+
+
+class Rotary(Configurable):
+    """RoPE on all of a head's coordinates."""
+
+    class Config(Config):
+        base: float = 10_000.0
+        """Base of the geometric series of wavelengths."""
+
+    def __init__(self, config: Rotary.Config) -> None:
+        check(config.base > 1, "rotary.base", config.base, "must be above 1; 10000 is usual")
+        self.base = config.base
+
+    def turn(self, x_BTHD: Float[Tensor, "b t h d"], position_BT: Int64[Tensor, "#b t"]) -> Float[Tensor, "b t h d"]:
+        """Turns queries or keys by their positions."""
+        half = x_BTHD.shape[-1] // 2
+        precise = torch.float32 if x_BTHD.device.type == "mps" else torch.float64  # 1e6 radians need more than float32
+        theta_I = self.base ** -(torch.arange(half, device=x_BTHD.device, dtype=precise) / half)
+        angle_BT1I = position_BT[..., None, None] * theta_I
+        cos, sin = (f(angle_BT1I).to(x_BTHD.dtype) for f in (torch.cos, torch.sin))
+        a, b = x_BTHD.split(half, dim=-1)
+        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+    def scales(self, head: int, query_index: Tensor, key_index: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Factors (rows, 1, D) for queries and keys that stand at these places of a common axis; `None`: all 1."""
+        return None
+
+
+class XPos(Rotary):
+    """RoPE with xPos's decay."""
+
+    class Config(Config):
+        base: float = 10_000.0
+        """Base of the geometric series of wavelengths."""
+        scale_base: float = 512.0
+        """s: the distance, in positions, over which the fastest coordinate decays by zeta_0."""
+        gamma: float = 0.4
+
+    def __init__(self, config: XPos.Config) -> None:
+        super().__init__(Rotary.Config(base=config.base))
+        check(config.scale_base > 0, "xpos.scale_base", config.scale_base, "must be positive; 512 in the paper")
+        check(config.gamma > 0, "xpos.gamma", config.gamma, "must be positive; 0.4 in the paper")
+        self.scale_base, self.gamma = config.scale_base, config.gamma
+
+    def scales(self, head: int, query_index: Tensor, key_index: Tensor) -> tuple[Tensor, Tensor]:
+        reference = query_index.amin(-1, keepdim=True)
+        self._check_range(query_index.shape[-1])
+        i = torch.arange(0, head, 2, device=query_index.device, dtype=torch.float64)
+        log_zeta = torch.log((i / head + self.gamma) / (1 + self.gamma)).repeat(2)
+        query_distance = (query_index - reference)[..., None, None] / self.scale_base
+        key_distance = (reference - key_index).clamp(min=-LONGEST_XPOS_CALL)[..., None, None] / self.scale_base
+        return torch.exp(query_distance * log_zeta), torch.exp(key_distance * log_zeta)
+
+    def _check_range(self, T: int) -> None:
+        if T > LONGEST_XPOS_CALL:
+            raise ContextError(
+                "positions in one call",
+                T,
+                f"xPos takes at most {LONGEST_XPOS_CALL}; cut the call and carry the state",
+            )
+
+
+Position = Rotary.Config | XPos.Config

@@ -1,0 +1,1 @@
+"""Axis 2: which weights does a position use?"""
