@@ -11,14 +11,17 @@ import dataclasses
 import difflib
 import types
 import typing
-from typing import Any, ClassVar, Self, dataclass_transform
+from collections.abc import Iterable
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from everlong.core.errors import ConfigError
 
 KIND = "is"  # the key that names the config class in the dictionary form
 
+C = TypeVar("C", bound="Config")
 
-def suggest(name: str, known: typing.Iterable[str]) -> str:
+
+def suggest(name: str, known: Iterable[str]) -> str:
     """The remedy for an unknown name: the closest known one, and all of them."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
@@ -27,6 +30,7 @@ def suggest(name: str, known: typing.Iterable[str]) -> str:
 
 
 @dataclass_transform(kw_only_default=True, frozen_default=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """Base of every configuration: a frozen, keyword-only dataclass. Required fields have no default."""
 
@@ -47,7 +51,7 @@ class Config:
             raise ConfigError(type(self).kind, self, "this configuration is plain data and builds nothing")
         return self.builds(self)
 
-    def replace(self, **changes: Any) -> Self:
+    def replace(self: C, **changes: Any) -> C:
         """The same configuration with some fields changed; an unknown field raises `ConfigError`."""
         _check_fields(type(self), changes)
         return dataclasses.replace(self, **changes)
@@ -91,7 +95,7 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _check_fields(cls: type[Config], given: typing.Iterable[str]) -> None:
+def _check_fields(cls: type[Config], given: Iterable[str]) -> None:
     known = {field.name for field in dataclasses.fields(cls)}
     for name in given:
         if name not in known:

@@ -27,6 +27,7 @@ S = TypeVar("S")  # any state tree: a State, a tuple of states, a tensor, or Non
 
 
 @dataclass_transform(frozen_default=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class State:
     """Base of every state. Subclasses declare tensor fields; they become frozen dataclasses and pytree nodes."""
 

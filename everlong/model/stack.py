@@ -7,7 +7,8 @@ Both are parts, so either stands wherever a part may.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -90,10 +91,15 @@ class Stack(Part):
         return self.norm(x_BTD), tuple(states)
 
     def flops(self, T: int) -> int:
-        return sum(block.flops(T) for block in self.blocks)
+        return sum(part.flops(T) for part in self.parts)
 
     def state_bytes(self, T: int) -> int:
-        return sum(block.state_bytes(T) for block in self.blocks)
+        return sum(part.state_bytes(T) for part in self.parts)
 
     def residual_writers(self) -> list[nn.Linear]:
-        return [layer for block in self.blocks for layer in block.residual_writers()]
+        return [layer for part in self.parts for layer in part.residual_writers()]
+
+    @property
+    def parts(self) -> Iterable[Part]:
+        """The blocks, with their type."""
+        return cast(Iterable[Part], self.blocks)

@@ -11,6 +11,8 @@ arXiv 2305.13245).
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
@@ -20,8 +22,8 @@ from everlong.core.accounting import element_bytes, linear_flops
 from everlong.core.config import check, check_divides
 from everlong.core.part import Part
 from everlong.core.span import Span
-from everlong.kernels.attention import Visibility, attention
-from everlong.kernels.pieces import Piece, Pieces, View
+from everlong.kernels.attention import attend
+from everlong.kernels.pieces import Piece, Pieces, View, Visibility
 from everlong.sequence.cache import KeyValues, Ragged, join, keep_last
 from everlong.sequence.position import Position
 
@@ -59,8 +61,9 @@ class Attention(Part):
         self.out = nn.Linear(config.width, config.width, bias=False)
 
     def forward(
-        self, x_BTD: Float[Tensor, "b t d"], span: Span, state: KeyValues | None = None
-    ) -> tuple[Float[Tensor, "b t d"], KeyValues]:
+        self, x_BTD: Float[Tensor, "b t d"], span: Span, state: Any = None
+    ) -> tuple[Float[Tensor, "b t d"], Any]:
+        """State: `KeyValues`, or what a subclass keeps instead; it knows its `length_B`."""
         q_BTHE = rearrange(self.q(x_BTD), "b t (h e) -> b t h e", h=self.heads)
         k_BTGE, v_BTGE = (rearrange(f(x_BTD), "b t (g e) -> b t g e", g=self.kv_heads) for f in (self.k, self.v))
         if self.position:
@@ -86,7 +89,7 @@ class Attention(Part):
         ragged = Ragged.of(span, state)
         q_BTHE, k_BTGE, v_BTGE = (ragged.compact(x) for x in (q_BTHE, k_BTGE, v_BTGE))
         k_BSGE, v_BSGE = join(state, k_BTGE, v_BTGE)
-        pieces = self.ragged_pieces(*q_BTHE.shape[:2], k_BSGE.shape[1])
+        pieces = self.ragged_pieces(q_BTHE.shape[0], q_BTHE.shape[1], k_BSGE.shape[1])
         o_BTHE = self.meet(q_BTHE, k_BSGE, v_BSGE, pieces, ragged.visibility(self.reach))
         return ragged.restore(o_BTHE), ragged.keep(k_BSGE, v_BSGE, self.cache_rows)
 
@@ -102,7 +105,7 @@ class Attention(Part):
         S, T = k_BSGE.shape[1], q_BTHE.shape[1]
         place_S = torch.arange(S, device=q_BTHE.device)
         q_BTHE, k_BSGE = self.scale_by_distance(q_BTHE, k_BSGE, place_S[S - T :], place_S)
-        return attention(q_BTHE, k_BSGE, v_BSGE, pieces, visibility=visibility)[0]
+        return attend(q_BTHE, k_BSGE, v_BSGE, pieces, visibility=visibility)
 
     def scale_by_distance(
         self, q_BTHE: Tensor, k_BSGE: Tensor, query_index: Tensor, key_index: Tensor

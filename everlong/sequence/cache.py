@@ -16,7 +16,7 @@ from torch import Tensor
 
 from everlong.core.span import Span
 from everlong.core.state import State
-from everlong.kernels.attention import Visibility
+from everlong.kernels.pieces import Visibility
 
 
 class KeyValues(State):
@@ -123,15 +123,17 @@ class Ragged:
         keep_BS = self.real_BS & (place_S >= self.begin_B[:, None])
         if rows is not None:
             keep_BS &= place_S >= (self.past + self.count_B - rows)[:, None]
-        return KeyValues(*align_right(keep_BS, k_BSGD, v_BSGD), keep_BS.sum(1))
+        return select(keep_BS, k_BSGD, v_BSGD)
 
 
-def align_right(keep_BS: Bool[Tensor, "b s"], *tensors_BSGD: Tensor) -> list[Tensor]:
-    """The kept places of each row, in order, moved to its right end; zeros fill the shorter rows."""
-    size = int(keep_BS.sum(1).max())
+def select(keep_BS: Bool[Tensor, "b s"], k_BSGD: Tensor, v_BSGD: Tensor) -> KeyValues:
+    """The cache of the kept places of each row, in order, at its right end; zeros fill the shorter rows."""
+    length_B = keep_BS.sum(1)
+    size = int(length_B.max())
     index_BS = torch.argsort(keep_BS.byte(), dim=1, stable=True)[:, keep_BS.shape[1] - size :]
     hole_BS = ~keep_BS.gather(1, index_BS)
-    return [_rows(x, index_BS).masked_fill(hole_BS[..., None, None], 0) for x in tensors_BSGD]
+    k_BRGD, v_BRGD = (_rows(x, index_BS).masked_fill(hole_BS[..., None, None], 0) for x in (k_BSGD, v_BSGD))
+    return KeyValues(k_BRGD, v_BRGD, length_B)
 
 
 def _rows(x_BSGD: Tensor, index_BR: Tensor) -> Tensor:

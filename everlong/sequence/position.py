@@ -41,8 +41,8 @@ class Rotary(Configurable):
         theta_I = self.base ** -(torch.arange(half, device=x_BTHD.device, dtype=precise) / half)
         angle_BT1I = position_BT[..., None, None] * theta_I
         cos, sin = (f(angle_BT1I).to(x_BTHD.dtype) for f in (torch.cos, torch.sin))
-        a, b = x_BTHD.split(half, dim=-1)
-        return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+        partner_BTHD = x_BTHD.roll(half, dims=-1)  # x_{i + D/2} stands where x_i does, and the other way round
+        return torch.addcmul(x_BTHD * torch.cat([cos, cos], -1), partner_BTHD, torch.cat([-sin, sin], -1))
 
     def scales(self, head: int, query_index: Tensor, key_index: Tensor) -> tuple[Tensor, Tensor] | None:
         """Factors (rows, 1, D) for queries and keys that stand at these places of a common axis; `None`: all 1."""

@@ -20,10 +20,10 @@ from torch import Tensor
 from everlong.core.config import check
 from everlong.core.span import Span
 from everlong.core.state import State
-from everlong.kernels.attention import Visibility, attention
-from everlong.kernels.pieces import Piece, Pieces, View
+from everlong.kernels.attention import attend
+from everlong.kernels.pieces import Piece, Pieces, View, Visibility
 from everlong.sequence.attention import Attention
-from everlong.sequence.cache import KeyValues, Ragged, align_right, join
+from everlong.sequence.cache import KeyValues, Ragged, join, select
 
 
 class SparseKeyValues(State):
@@ -80,7 +80,7 @@ class SparseAttention(Attention):
         place = torch.arange(origin, origin + S - M, device=q_BTHE.device)
         key_index = torch.cat([summary_index, place])
         q_BTHE, k_BSGE = self.scale_by_distance(q_BTHE, k_BSGE, place[S - M - T :], key_index)
-        return attention(q_BTHE, k_BSGE, v_BSGE, self.sparse_pieces(B, T, S, M))[0]
+        return attend(q_BTHE, k_BSGE, v_BSGE, self.sparse_pieces(B, T, S, M))
 
     def sparse_pieces(self, B: int, T: int, S: int, M: int) -> Pieces:
         """For every block of queries: its own block so far, and all summaries of earlier blocks."""
@@ -106,9 +106,9 @@ class SparseAttention(Attention):
         k_BSGE, v_BSGE = join(cache, k_BTGE, v_BTGE)
         index_BS, position_BS = self.positions(ragged, state)
         q_BTHE, k_scaled = self.scale_by_distance(q_BTHE, k_BSGE, index_BS[:, ragged.past :], index_BS)
-        pieces = self.ragged_pieces(*q_BTHE.shape[:2], k_BSGE.shape[1])
+        pieces = self.ragged_pieces(q_BTHE.shape[0], q_BTHE.shape[1], k_BSGE.shape[1])
         visibility = self.pattern(ragged, position_BS)
-        o_BTHE = attention(q_BTHE, k_scaled, v_BSGE, pieces, visibility=visibility)[0]
+        o_BTHE = attend(q_BTHE, k_scaled, v_BSGE, pieces, visibility=visibility)
         return ragged.restore(o_BTHE), self.keep(ragged, position_BS, k_BSGE, v_BSGE)
 
     def positions(self, ragged: Ragged, state: SparseKeyValues | None) -> tuple[Tensor, Tensor]:
@@ -143,7 +143,7 @@ class SparseAttention(Attention):
         boundary_B1 = (last_B1 + 1) // self.block * self.block
         summary_BS = current_BS & (position_BS < boundary_B1) & self.marked(position_BS)
         block_BS = current_BS & (position_BS >= boundary_B1)
-        return SparseKeyValues(_kept(summary_BS, k_BSGE, v_BSGE), _kept(block_BS, k_BSGE, v_BSGE))
+        return SparseKeyValues(select(summary_BS, k_BSGE, v_BSGE), select(block_BS, k_BSGE, v_BSGE))
 
     def visible_pairs(self, T: int) -> int:
         blocks, rest = divmod(T, self.block)
@@ -152,10 +152,6 @@ class SparseAttention(Attention):
 
     def cached_positions(self, T: int) -> int:
         return T // self.block * self.summary + T % self.block
-
-
-def _kept(keep_BS: Tensor, k_BSGE: Tensor, v_BSGE: Tensor) -> KeyValues:
-    return KeyValues(*align_right(keep_BS, k_BSGE, v_BSGE), keep_BS.sum(1))
 
 
 def _lengths(state: SparseKeyValues) -> tuple[Tensor, Tensor]:
@@ -175,4 +171,4 @@ def _joined(state: SparseKeyValues) -> KeyValues:
     ends = [torch.arange(size, 0, -1, device=k_BSGE.device) for size in sizes]  # distance from the right end
     pairs = zip(ends, _lengths(state), strict=True)
     keep_BS = torch.cat([end <= length[:, None] for end, length in pairs], dim=1)
-    return _kept(keep_BS, k_BSGE, v_BSGE)
+    return select(keep_BS, k_BSGE, v_BSGE)
