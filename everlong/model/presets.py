@@ -23,7 +23,7 @@ from everlong.width.swiglu import SwiGLU
 
 SIZES: dict[str, dict[str, int]] = {
     "nano": {"layers": 3, "width": 96, "heads": 3},
-    "tiny": {"layers": 4, "width": 256, "heads": 2},
+    "tiny": {"layers": 3, "width": 256, "heads": 2},
     "small": {"layers": 10, "width": 512, "heads": 8},
     "base": {"layers": 18, "width": 768, "heads": 12},
 }
