@@ -12,6 +12,7 @@ positions costs as much as the full one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ FLASH_SCHEMA = (
 )
 
 
+@cache
 def flash_schema() -> str | None:
     """The schema of torch's operator; `None` if there is none."""
     op = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)

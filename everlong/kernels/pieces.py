@@ -10,7 +10,8 @@ band. Pieces may overlap in queries and in keys, not in pairs (a pair in two pie
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Int64
@@ -19,8 +20,7 @@ from torch import Tensor
 UNBOUNDED = 2**62  # a band limit that excludes nothing, as an integer so that it fits an operator's schema
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """`count` sequences of `length` positions each, from the flattened axis of all B*T positions.
 
     Sequence c holds the positions `offset + c * stride + i * step` for i < length.
@@ -41,8 +41,7 @@ class View:
         return x_BTHD.as_strided(size, stride, x_BTHD.storage_offset() + self.offset * token)
 
 
-@dataclass(frozen=True)
-class Piece:
+class Piece(NamedTuple):
     """Query i of a sequence sees key j of the same sequence when `low <= j - i <= high`."""
 
     query: View
@@ -126,7 +125,7 @@ class Visibility:
 
 def encode(pieces: Pieces) -> list[int]:
     """Pieces as a flat list of integers, which a custom operator can take."""
-    return [n for p in pieces for n in (*astuple(p.query), *astuple(p.key), p.low, p.high)]
+    return [n for piece in pieces for n in (*piece.query, *piece.key, piece.low, piece.high)]
 
 
 def decode(numbers: Sequence[int]) -> Pieces:
