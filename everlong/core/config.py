@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from everlong.core.errors import ConfigError
@@ -71,12 +71,13 @@ class Configurable:
             config.builds = cls
 
 
-def config_from_dict(plain: dict[str, Any]) -> Any:
+def config_from_dict(plain: Any) -> Any:
     """Rebuilds a config from its dictionary form.
 
     Raises:
-        ConfigError: an unknown kind, an unknown or missing field, or a value of the wrong type.
+        ConfigError: no dictionary, an unknown kind, an unknown or missing field, or a value of the wrong type.
     """
+    check(isinstance(plain, dict), "configuration", plain, f"expected a mapping with the key {KIND!r}")
     plain = dict(plain)
     kind = plain.pop(KIND, None)
     cls = Config.registry.get(kind) if isinstance(kind, str) else None
@@ -95,11 +96,10 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _check_fields(cls: type[Config], given: Iterable[str]) -> None:
+def _check_fields(cls: type[Config], given: Mapping[str, Any]) -> None:
     known = {field.name for field in dataclasses.fields(cls)}
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"{cls.kind}.{name}", "?", suggest(name, known))
+    for name, value in given.items():
+        check(name in known, f"{cls.kind}.{name}", value, suggest(name, known))
 
 
 def _to_plain(value: Any) -> Any:
@@ -119,7 +119,7 @@ def _from_plain(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(value, list):
         inner = next((arg for arg in typing.get_args(hint) if arg is not Ellipsis), Any)
         value = tuple(_from_plain(item, inner, where) for item in value)
-    elif isinstance(value, int) and not isinstance(value, bool) and hint is float:
+    elif type(value) is int and not _fits(value, hint) and _fits(float(value), hint):
         value = float(value)
     if not _fits(value, hint):
         raise ConfigError(where, value, f"expected {hint}")

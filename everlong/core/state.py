@@ -78,13 +78,21 @@ def repeat_rows(state: S, times: int) -> S:
 
 
 def save_state(state: Any, path: str | Path) -> None:
-    """Writes a state as one safetensors file (tensors, and the tree's shape as JSON in the header), atomically."""
+    """Writes a state as one safetensors file (tensors, and the tree's shape as JSON in the header), atomically.
+
+    Raises:
+        CheckpointError: the file cannot be written; one that stood there before is untouched.
+    """
     tensors: dict[str, Tensor] = {}
     tree = _describe(state, "state", tensors)
     path = Path(path)
     temporary = path.with_name(path.name + ".partial")
-    save_file(tensors, temporary, metadata={"tree": json.dumps(tree)})
-    os.replace(temporary, path)
+    try:
+        save_file(tensors, temporary, metadata={"tree": json.dumps(tree)})
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        temporary.unlink(missing_ok=True)
+        raise CheckpointError("state", str(path), f"cannot be written ({error}); free space or choose a path") from error
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> Any:
@@ -97,7 +105,7 @@ def load_state(path: str | Path, device: torch.device | str = "cpu") -> Any:
         with safe_open(path, framework="pt", device=str(device)) as file:
             tree = json.loads((file.metadata() or {})["tree"])
             return _rebuild(tree, file.get_tensor)
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError("state", str(path), f"not a readable state file ({error}); save it again") from error
 
 

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from everlong.core.errors import ConfigError
 from everlong.kernels.attention_cpu import flash_attention, flash_available
-from everlong.kernels.pieces import Piece, Pieces, Visibility, accumulator, visible_pairs
+from everlong.kernels.pieces import Piece, Pieces, View, Visibility, accumulator, visible_pairs
 
 Backend = Literal["auto", "reference"]
 _backend: Backend = "auto"
@@ -90,7 +90,8 @@ def attend(
 ) -> Float[Tensor, "b t h d"]:
     """The output of `attention` alone. Where a whole pattern is one causal square, an accelerator's own fused
     attention gives it; that does not return the log-sum-exp."""
-    one_square = visibility is None and len(pieces) == 1 and pieces[0].causal_square
+    whole = View(0, q_BTHD.shape[0], q_BTHD.shape[1], q_BTHD.shape[1])
+    one_square = visibility is None and pieces == (Piece(whole, whole, high=0),)
     if _backend == "auto" and one_square and q_BTHD.device.type != "cpu":
         return one_causal_square(q_BTHD, k_BSGD, v_BSGD)
     return attention(q_BTHD, k_BSGD, v_BSGD, pieces, visibility=visibility)[0]

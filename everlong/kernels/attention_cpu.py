@@ -52,6 +52,7 @@ def flash_attention(
     q: Tensor, k: Tensor, v: Tensor, pieces: Pieces, visibility: Visibility | None, scale: float
 ) -> tuple[Tensor, Tensor]:
     """`attention` for contiguous (B, T, H, D) queries and (B, S, G, D) keys and values."""
+    pieces = tuple(piece for piece in pieces if piece.query.length and piece.key.length)
     pieces = halve_squares(pieces, SMALLEST_SQUARE) if visibility is None else pieces
     return _flash(q, k, v, visibility.tensors() if visibility else [], encode(pieces), scale)
 
@@ -165,7 +166,8 @@ def _setup_context(ctx, inputs, output) -> None:
 def _backward(ctx, grad, _grad_lse):
     q, k, v, out, lse, *visibility = ctx.saved_tensors
     grads = _flash_backward(grad.contiguous(), q, k, v, out, lse, visibility, ctx.pieces, ctx.scale)
-    return *grads, [None] * len(visibility), None, None
+    no_pieces = None if ctx.pieces else []  # torch takes an empty list for a list of tensors
+    return *grads, [None] * len(visibility), no_pieces, None
 
 
 _flash.register_autograd(_backward, setup_context=_setup_context)

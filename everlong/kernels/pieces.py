@@ -9,6 +9,7 @@ band. Pieces may overlap in queries and in keys, not in pairs (a pair in two pie
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class View(NamedTuple):
     def of(self, x_BTHD: Tensor) -> Tensor:
         """The view (count, H, length, ...) of a contiguous tensor (B, T, H, ...)."""
         heads, *rest = x_BTHD.stride()[2:]
-        token = x_BTHD.stride(1)
+        token = math.prod(x_BTHD.shape[2:])  # not stride(1), which may be anything when T is 1
         size = (self.count, x_BTHD.shape[2], self.length, *x_BTHD.shape[3:])
         stride = (self.stride * token, heads, self.step * token, *rest)
         return x_BTHD.as_strided(size, stride, x_BTHD.storage_offset() + self.offset * token)

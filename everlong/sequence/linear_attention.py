@@ -84,10 +84,11 @@ def chunked(
     if span.real_BT is not None:
         k_BHTE = k_BHTE * span.real_BT[:, None, :, None]
     T, outputs = q_BHTE.shape[2], []
+    advance = _step if T == 1 else _chunk
     for start in range(0, T, CHUNK):
         part = slice(start, min(start + CHUNK, T))
         label_BC = None if span.start_BT is None else span.start_BT[:, part].cumsum(1)
-        o_BHCF, state = _chunk(q_BHTE[:, :, part], k_BHTE[:, :, part], v_BHTF[:, :, part], label_BC, state)
+        o_BHCF, state = advance(q_BHTE[:, :, part], k_BHTE[:, :, part], v_BHTF[:, :, part], label_BC, state)
         outputs.append(o_BHCF)
     return torch.cat(outputs, dim=2), state
 
@@ -107,4 +108,22 @@ def _chunk(
     total_BHCF = a_BHCC @ v_BHCF + q_past @ state.s_BHEF
     weight_BHC1 = a_BHCC.sum(-1, keepdim=True) + (q_past * state.z_BHE[:, :, None]).sum(-1, keepdim=True)
     new = LinearAttentionState(s_BHEF + k_last.transpose(-1, -2) @ v_BHCF, z_BHE + k_last.sum(2))
-    return total_BHCF / weight_BHC1.masked_fill(weight_BHC1 == 0, 1), new  # 0: padding before anything real
+    return _normalised(total_BHCF, weight_BHC1), new
+
+
+def _step(
+    q_BH1E: Tensor, k_BH1E: Tensor, v_BH1F: Tensor, label_B1: Tensor | None, state: LinearAttentionState
+) -> tuple[Tensor, LinearAttentionState]:
+    """One position, by the recurrence itself; arguments as those of `_chunk`."""
+    s_BHEF, z_BHE = state.s_BHEF, state.z_BHE
+    if label_B1 is not None:
+        carries_B11 = (label_B1 == 0)[..., None]
+        s_BHEF, z_BHE = s_BHEF * carries_B11[..., None], z_BHE * carries_B11
+    new = LinearAttentionState(s_BHEF + k_BH1E.transpose(-1, -2) @ v_BH1F, z_BHE + k_BH1E[:, :, 0])
+    weight_BH11 = (q_BH1E * new.z_BHE[:, :, None]).sum(-1, keepdim=True)
+    return _normalised(q_BH1E @ new.s_BHEF, weight_BH11), new
+
+
+def _normalised(total_BHCF: Tensor, weight_BHC1: Tensor) -> Tensor:
+    """Their quotient; 0 where nothing real came before."""
+    return total_BHCF / weight_BHC1.masked_fill(weight_BHC1 == 0, 1)

@@ -13,6 +13,8 @@ turned but unscaled, and both sides are scaled when they meet.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -20,7 +22,7 @@ from torch import Tensor
 from everlong.core.config import Config, Configurable, check
 from everlong.core.errors import ContextError
 
-LONGEST_XPOS_CALL = 16_384  # zeta_0 ** (16384 / 512) = 4e-18: either side of a product stays inside float32's range
+SMALLEST_FACTOR = 1e-18  # of xPos within a call: it and its inverse stay well inside float32's range
 
 
 class Rotary(Configurable):
@@ -64,6 +66,7 @@ class XPos(Rotary):
         check(config.scale_base > 0, "xpos.scale_base", config.scale_base, "must be positive; 512 in the paper")
         check(config.gamma > 0, "xpos.gamma", config.gamma, "must be positive; 0.4 in the paper")
         self.scale_base, self.gamma = config.scale_base, config.gamma
+        self.longest_call = int(self.scale_base * math.log(SMALLEST_FACTOR) / math.log(self.gamma / (1 + self.gamma)))
 
     def scales(self, head: int, query_index: Tensor, key_index: Tensor) -> tuple[Tensor, Tensor]:
         reference = query_index.amin(-1, keepdim=True)
@@ -71,16 +74,13 @@ class XPos(Rotary):
         i = torch.arange(0, head, 2, device=query_index.device, dtype=torch.float64)
         log_zeta = torch.log((i / head + self.gamma) / (1 + self.gamma)).repeat(2)
         query_distance = (query_index - reference)[..., None, None] / self.scale_base
-        key_distance = (reference - key_index).clamp(min=-LONGEST_XPOS_CALL)[..., None, None] / self.scale_base
+        key_distance = (reference - key_index).clamp(min=-self.longest_call)[..., None, None] / self.scale_base
         return torch.exp(query_distance * log_zeta), torch.exp(key_distance * log_zeta)
 
     def _check_range(self, T: int) -> None:
-        if T > LONGEST_XPOS_CALL:
-            raise ContextError(
-                "positions in one call",
-                T,
-                f"xPos takes at most {LONGEST_XPOS_CALL}; cut the call and carry the state",
-            )
+        if T > self.longest_call:
+            remedy = f"xPos takes at most {self.longest_call} with these numbers; cut the call and carry the state"
+            raise ContextError("positions in one call", T, remedy)
 
 
 Position = Rotary.Config | XPos.Config

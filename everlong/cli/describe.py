@@ -1,0 +1,91 @@
+"""`everlong describe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from everlong.cli.arguments import Model, Overrides, configured
+from everlong.cli.tables import memory, say, show
+from everlong.core.config import check
+from everlong.data import ByteCodec
+from everlong.evaluate import Description, Node
+from everlong.evaluate import describe as described
+from everlong.model.language_model import LanguageModel
+from everlong.train.console import si
+from everlong.train.run import read_run
+
+
+def describe(
+    model: Model,
+    /,
+    *,
+    override: Overrides = (),
+    window: int = 512,
+    batch: int = 16,
+    float32: bool = False,
+) -> None:
+    """Show a model part by part, and what it costs.
+
+    Parameters by part, FLOPs, the memory of its state after streams of 1K to 1G tokens, and the memory that
+    training takes. All from its configuration alone: no weight is allocated, so any size can be looked at anywhere.
+
+    For example:
+      everlong describe window:tiny
+      everlong describe transformer:base --window 4096 --batch 8
+      everlong describe linear:small --override layers=4 width=256 heads=4
+      everlong describe runs/demo
+
+    Args:
+        model: a preset (see `everlong presets`), or the folder of a run
+        override: arguments of the preset to change, such as layers=4
+        window: tokens of a row in training; FLOPs are the mean over that many
+        batch: rows of a training batch
+        float32: train in float32; otherwise in bfloat16 by autocast
+    """
+    config, unit = _looked_up(model, override)
+    description = described(config, window=window, batch=batch, bfloat16=not float32)
+    show(("part", ">parameters", ">share", "settings"), _tree(description.tree, description.tree.parameters))
+    say()
+    show(("cost", ">", ""), _costs(description, unit))
+
+
+def _looked_up(name: str, override: tuple[str, ...]) -> tuple[LanguageModel.Config, str]:
+    """The configuration that a name stands for, and what a token of it is."""
+    if Path(name).is_dir():
+        check(not override, "override", " ".join(override), "changes a preset; a run is what it is")
+        run, codec = read_run(Path(name))
+        return run.model, "byte" if isinstance(codec, ByteCodec) else "token"
+    config = configured(name, override)
+    return config, "byte" if config.vocabulary == ByteCodec.vocabulary else "token"
+
+
+def _tree(node: Node, total: int, stem: str = "", branch: str = "") -> Iterator[tuple[str, ...]]:
+    """A row for every node; `stem` continues the lines of the nodes above, `branch` begins the node's own."""
+    times = f" × {node.count}" if node.count > 1 else ""
+    yield (
+        f"{branch}{node.name}  {node.kind}{times}",
+        f"{node.parameters:,}",
+        f"{node.parameters / total:.1%}",
+        node.detail,
+    )
+    for i, inner in enumerate(node.inside):
+        last = i == len(node.inside) - 1
+        yield from _tree(inner, total, stem + ("   " if last else "│  "), stem + ("└─ " if last else "├─ "))
+
+
+def _costs(description: Description, unit: str) -> Iterator[tuple[str, ...]]:
+    flops, training = description.flops_per_token, description.memory
+    mean = f"mean over {description.window:,} tokens"
+    yield f"forward FLOPs per {unit}", si(flops), mean
+    yield f"training FLOPs per {unit}", si(3 * flops), mean
+    for length, size in description.state_bytes.items():
+        yield f"state after {length} tokens", memory(size), ""
+    parts = (
+        ("weights", training.weights),
+        ("gradients", training.gradients),
+        ("optimizer", training.optimizer),
+        ("activations", training.activations),
+    )
+    told = ", ".join(f"{name} {memory(size)}" for name, size in parts)
+    yield f"memory to train {description.batch} × {description.window}", memory(training.total), told

@@ -1,0 +1,75 @@
+"""How much memory training takes, from a configuration alone: nothing is allocated.
+
+The tensors that live when a forward pass has ended and gradients of an earlier one are kept,
+
+    weights + gradients + optimizer + activations,
+
+all in float32 but for the activations. The optimizer keeps two numbers a parameter, as AdamW does (Muon keeps one
+for its matrices). The activations are exactly what autograd saves: a forward pass over fake tensors is run, which
+have shapes but no content, and every storage that it saves counts once. So it holds for any architecture.
+
+Not in it: PyTorch itself (some 250 MB), and what single operators need for a moment. Against the growth of resident
+memory in three steps of training on Linux (float32 and bfloat16, 0.4M to 32M parameters, 80 MB to 1 GB), the sum
+was 5 to 25 % too low for models of less than 2M parameters and 12 % too high for the largest, since gradients grow
+while activations go. With glibc's default allocator, which keeps freed blocks, resident memory was up to 1.8 times
+the sum; `MALLOC_MMAP_THRESHOLD_=65536` makes it return them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from everlong.core.accounting import parameter_count
+from everlong.model.language_model import LanguageModel
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of memory for training."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bfloat16: bool) -> Memory:
+    """Memory for training with AdamW on batches of `batch` rows of `window` tokens; see the top of this file.
+
+    Args:
+        bfloat16: compute in bfloat16 by autocast, while weights stay float32.
+    """
+    with FakeTensorMode():
+        model = config.replace(context_limit=None).build()  # a limit is checked by looking at values
+        weights = parameter_count(model) * 4
+        activations = _saved_bytes(model, window, batch, bfloat16)
+    return Memory(weights=weights, gradients=weights, optimizer=2 * weights, activations=activations)
+
+
+def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) -> int:
+    """Bytes that autograd keeps between the forward and the backward pass, beside the weights."""
+    known = {id(parameter.untyped_storage()) for parameter in model.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}  # it holds them, so that no two can have the same id
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if id(storage) not in known:
+            saved[id(storage)] = storage
+        return tensor
+
+    ids_BT = torch.zeros(batch, window, dtype=torch.long)
+    with (
+        torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
+        torch.autocast("cpu", torch.bfloat16, enabled=bfloat16),
+    ):
+        logits_BTV = model(ids_BT).logits
+        F.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT.flatten())
+    return sum(storage.nbytes() for storage in saved.values())

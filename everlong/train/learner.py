@@ -1,0 +1,112 @@
+"""One step of learning, whatever the model: differentiate, clip, and update the weights, if everything is finite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from everlong.core.config import Config, check
+from everlong.core.errors import ConfigError
+from everlong.core.state import detach
+from everlong.data import Batch
+from everlong.model.language_model import LanguageModel
+from everlong.train.objective import Precision, Predictor, autocast, surprisal
+from everlong.train.optimizers import AdamW, Optimizer
+from everlong.train.progress import Update
+
+
+class Learner:
+    """A model and its optimizer.
+
+    Args:
+        model: in the dtype in which weights and optimizer are to be kept; on its device.
+
+    Raises:
+        ConfigError: the optimizer does not fit the model, or it cannot be compiled here.
+    """
+
+    class Config(Config):
+        optimizer: Optimizer.Config = AdamW.Config()
+        clip: float | None = 1.0
+        """Largest norm of the gradient; `None`: any."""
+        accumulation: int = 1
+        """Pieces that a batch is cut into, to save memory; the result is the same."""
+        precision: Precision = "bfloat16"
+        """Of matrix products; weights and their updates stay in float32."""
+        carry: bool = False
+        """Rows continue where the last batch ended: the model hears from its past through its state, which the
+        gradient does not follow (truncated backpropagation through time)."""
+        compile: bool = False
+        """Compile the model with `torch.compile`. It changes nothing but speed."""
+
+        def __post_init__(self) -> None:
+            check(self.clip is None or self.clip > 0, "trainer.clip", self.clip, "must be above 0, or None; 1 is usual")
+            check(self.accumulation >= 1, "trainer.accumulation", self.accumulation, "must be at least 1")
+            known = ("float32", "bfloat16")
+            check(self.precision in known, "trainer.precision", self.precision, f"must be one of {known}")
+
+    def __init__(self, config: Learner.Config, model: LanguageModel) -> None:
+        self.config, self.model = config, model
+        self.device = next(model.parameters()).device
+        self.optimizer = config.optimizer.build(model)
+        self.predictor = compiled(model) if config.compile else model
+        self.streams: tuple[Any, ...] | None = None
+        """Where carried streams stand, one state for every piece of a batch; `None`: at their beginning."""
+
+    def learn(self, batch: Batch, factor: float) -> Update:
+        """Updates the weights at `factor` times the base learning rate.
+
+        If a loss or the gradient is not finite, nothing changes: weights, optimizer and streams stay as they were.
+        """
+        if batch.fresh:
+            self.streams = None
+        nats, auxiliary, streams = self.differentiate(batch)
+        limit = math.inf if self.config.clip is None else self.config.clip
+        norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, limit)
+        values = torch.stack([nats, norm.to(nats), *auxiliary.values()]).tolist()  # the step's only wait for a device
+        finite = all(math.isfinite(value) for value in values)
+        if finite:
+            self.optimizer.step(factor)
+            self.streams = streams
+        self.optimizer.clear()
+        rate = self.config.optimizer.learning_rate * factor
+        return Update(values[0], values[1], dict(zip(auxiliary, values[2:], strict=True)), rate, skipped=not finite)
+
+    def differentiate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], tuple[Any, ...] | None]:
+        """Adds the gradient of the loss to the parameters: the mean nats of all the batch's learnt targets, and
+        the model's own losses, as means over its pieces.
+
+        Returns:
+            Summed nats, the model's own losses, and the streams after the batch.
+        """
+        pieces = batch.to(self.device).split(self.config.accumulation)
+        before, targets = self.streams or (None,) * len(pieces), max(1, batch.learnt)
+        total, auxiliary, after = torch.zeros((), device=self.device), {}, []
+        with autocast(self.device, self.config.precision):
+            for piece, stream in zip(pieces, before, strict=True):
+                nats, own, state = surprisal(self.predictor, piece, stream, carry=self.config.carry)
+                loss = nats / targets + sum(own.values()) / len(pieces)
+                with autocast(self.device, "float32"):  # the backward takes its types from the forward
+                    loss.backward()
+                after.append(detach(state))
+                total = total + nats.detach()
+                for name, value in own.items():
+                    auxiliary[name] = auxiliary.get(name, 0.0) + value.detach().to(total) / len(pieces)
+        return total, auxiliary, tuple(after) if self.config.carry else None
+
+
+def compiled(model: LanguageModel) -> Predictor:
+    """The model's compiled form, which shares its weights.
+
+    Raises:
+        ConfigError: this machine cannot compile.
+    """
+    try:
+        torch.compile(torch.neg)(torch.zeros(8, device=next(model.parameters()).device))
+    except Exception as error:  # whatever a missing or broken compiler leads to
+        remedy = f"does not work here ({type(error).__name__}: {error}): install a C++ compiler, or leave it off"
+        raise ConfigError("trainer.compile", True, remedy) from error
+    return torch.compile(model)

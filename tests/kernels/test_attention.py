@@ -1,0 +1,223 @@
+"""Partial attention against the oracle: one masked softmax, in float64, with gradients by autograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from everlong.core.errors import ConfigError
+from everlong.kernels import attention as kernel
+from everlong.kernels import attention_cpu
+from everlong.kernels.attention import attend, attention, attention_backend, reference
+from everlong.kernels.pieces import Piece, View, encode
+from tests.kernels.mutation import mutated
+from tests.kernels.random_pieces import Problem, problem
+from tests.laws.compare import assert_near, pattern
+from tests.oracles import pieces as oracle
+
+Attention = Callable[..., tuple[Tensor, Tensor]]
+seeds = st.integers(0, 2**16)
+
+
+def check_agrees(attention: Attention, case: Problem) -> None:
+    """Raises AssertionError if output, log-sum-exp or a gradient is off by 1e-13."""
+    scale = 0.6  # not the default, so that none is forgotten
+    inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+    out, lse = attention(*inputs, case.pieces, case.visibility, scale)
+    expected_out, expected_lse = oracle.attend(*inputs, case.seen_QK, scale)
+    assert not lse.requires_grad
+    assert_near(out, expected_out, 1e-13, "output")
+    assert torch.equal(lse.isneginf(), expected_lse.isneginf()), "which queries see nothing"
+    assert_near(lse.nan_to_num(neginf=0), expected_lse.nan_to_num(neginf=0), 1e-13, "log-sum-exp")
+    found, expected = (torch.autograd.grad((y * pattern(y)).sum(), inputs) for y in (out, expected_out))
+    for name, one, other in zip("qkv", found, expected, strict=True):
+        assert_near(one, other, 1e-13, f"gradient of {name}")
+
+
+FORMS: dict[str, Attention] = {"fast": attention_cpu.flash_attention, "reference": reference}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=60)
+@given(seed=seeds, by_data=st.booleans())
+def test_agrees_with_oracle(form: str, seed: int, by_data: bool) -> None:
+    check_agrees(FORMS[form], problem(seed, by_data=by_data))
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("T", [511, 512, 1030])
+def test_long_causal_square(form: str, T: int) -> None:
+    """Where squares are halved, and a row spans several tiles of the kernel."""
+    q, k, v = (torch.randn(1, T, heads, 4, dtype=torch.float64, requires_grad=True) for heads in (2, 1, 1))
+    out, lse = FORMS[form](q, k, v, (Piece(View(0, 1, T, T), View(0, 1, T, T), high=0),), None, 0.5)
+    expected, expected_lse = oracle.attend(q, k, v, torch.ones(T, T).tril().bool(), 0.5)
+    assert_near(out, expected, 1e-13, "output")
+    assert_near(lse, expected_lse, 1e-13, "log-sum-exp")
+    gradients = zip(*(torch.autograd.grad((y * pattern(y)).sum(), (q, k, v)) for y in (out, expected)), strict=True)
+    for name, (one, other) in zip("qkv", gradients, strict=True):
+        assert_near(one, other, 1e-12, f"gradient of {name}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradcheck(form: str) -> None:
+    case = problem(39, by_data=True)  # small, and of two pieces
+    inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+    assert torch.autograd.gradcheck(lambda q, k, v: FORMS[form](q, k, v, case.pieces, case.visibility, 0.7)[0], inputs)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_queries_without_keys(form: str) -> None:
+    """Query 0 sees nothing within its piece, query 3 is in no piece: output 0, log-sum-exp -inf, no gradient."""
+    q, k, v = (torch.randn(1, T, 2, 4, dtype=torch.float64, requires_grad=True) for T in (4, 3, 3))
+    pieces = (Piece(View(0, 1, 4, 3), View(0, 1, 3, 3), high=-1),)
+    out, lse = FORMS[form](q, k, v, pieces, None, 0.5)
+    assert lse[0, [0, 3]].isneginf().all()
+    assert lse[0, [1, 2]].isfinite().all()
+    assert (out[0, [0, 3]] == 0).all()
+    gradients = torch.autograd.grad(out.square().sum() + out.sum(), (q, k, v))
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert (gradients[0][0, [0, 3]] == 0).all()
+    assert (gradients[1][0, 2] == 0).all()  # key 2 is seen by nobody
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_keys_at_all(form: str) -> None:
+    q, k, v = (torch.randn(1, T, 2, 4, requires_grad=True) for T in (4, 0, 0))
+    out, lse = FORMS[form](q, k, v, (Piece(View(0, 1, 4, 4), View(0, 1, 0, 0)),), None, 0.5)
+    assert lse.isneginf().all()
+    assert (out == 0).all()
+    assert (torch.autograd.grad(out.sum(), q)[0] == 0).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_strides(form: str) -> None:
+    """A row of one position counts as contiguous whatever its stride; the values alone decide."""
+    turned = [torch.randn(1, 3, 2, 4, dtype=torch.float64).transpose(0, 1) for _ in "qkv"]
+    assert turned[0].is_contiguous()
+    assert turned[0].stride(1) != 2 * 4
+    check_agrees(FORMS[form], Problem(*turned, (Piece(View(0, 3, 1, 1), View(0, 3, 1, 1)),)))
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("backend", ["auto", "reference"])
+def test_lower_precision(backend: kernel.Backend, dtype: torch.dtype, tolerance: float) -> None:
+    for seed in range(20):
+        case = problem(seed, dtype=dtype)
+        inputs = [x.requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+        with attention_backend(backend):
+            out, lse = attention(*inputs, case.pieces)
+        assert out.dtype == dtype
+        assert lse.dtype == torch.float32
+        exact = [x.detach().double().requires_grad_() for x in inputs]
+        expected, _ = oracle.attend(*exact, case.seen_QK, case.q_BTHD.shape[-1] ** -0.5)
+        assert_near(out, expected, tolerance, "output")
+        weight = pattern(expected)
+        found = torch.autograd.grad((out * weight.to(dtype)).sum(), inputs)
+        for one, other in zip(found, torch.autograd.grad((expected * weight).sum(), exact), strict=True):
+            assert_near(one, other, 2 * tolerance, "gradient")
+
+
+def test_is_torchs_attention() -> None:
+    """Against torch's public operator, with its default scale."""
+    q, k, v = (torch.randn(2, 9, 3, 8, dtype=torch.float64) for _ in "qkv")
+    out, _ = attention(q, k, v, (Piece(View(0, 2, 9, 9), View(0, 2, 9, 9), high=0),))
+    turned = (x.transpose(1, 2) for x in (q, k, v))
+    expected = torch.nn.functional.scaled_dot_product_attention(*turned, is_causal=True).transpose(1, 2)
+    assert_near(out, expected, 1e-14, "output")
+
+
+def test_heads_must_divide() -> None:
+    q, k = torch.randn(1, 2, 4, 8), torch.randn(1, 2, 3, 8)
+    with pytest.raises(ConfigError, match=r"kv_heads = 3.*4"):
+        attention(q, k, k, ())
+
+
+class TestOperator:
+    """The custom operators, and what stands in when torch's own changes."""
+
+    @pytest.mark.parametrize("by_data", [False, True])
+    def test_opcheck(self, by_data: bool) -> None:
+        case = problem(3, by_data=by_data)
+        inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+        visibility = case.visibility.tensors() if case.visibility else []
+        torch.library.opcheck(attention_cpu._flash, (*inputs, visibility, encode(case.pieces), 0.5))
+
+    def test_is_available_here(self) -> None:
+        """Else every test of the fast form would test the reference against itself."""
+        assert attention_cpu.flash_available(torch.zeros(1))
+
+    @pytest.mark.parametrize("schema", [None, attention_cpu.FLASH_SCHEMA.replace("float? scale", "float scale")])
+    def test_another_schema_falls_back(self, monkeypatch: pytest.MonkeyPatch, schema: str | None) -> None:
+        case = problem(5)
+        arguments = (case.q_BTHD, case.k_BSGD, case.v_BSGD, case.pieces)
+        fast, _ = attention(*arguments)
+        monkeypatch.setattr(attention_cpu, "flash_schema", lambda: schema)
+        monkeypatch.setattr(kernel, "flash_attention", None)  # it must not be called
+        slow, _ = attention(*arguments)
+        assert_near(slow, fast, 1e-13, "output")
+
+    def test_schema_is_read_from_torch(self) -> None:
+        assert attention_cpu.flash_schema() == attention_cpu.FLASH_SCHEMA
+
+
+def test_one_square_is_the_whole_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On an accelerator, only causal attention of whole rows goes to the operator that can do nothing else."""
+    taken = []
+    monkeypatch.setattr(kernel, "one_causal_square", lambda q, k, v: taken.append(q.shape) or q)
+    q = torch.randn(1, 6, 2, 4, device="meta")
+    attend(q, q, q, (Piece(View(0, 1, 6, 6), View(0, 1, 6, 6), high=0),))
+    assert len(taken) == 1
+    attend(q, q, q, (Piece(View(0, 6, 1, 1), View(0, 6, 1, 1), high=0),))  # everyone sees itself only
+    attend(q, q, q, (Piece(View(0, 1, 3, 3), View(0, 1, 3, 3), high=0),))  # the first half only
+    attend(q, q, q, (Piece(View(0, 1, 6, 6), View(0, 1, 6, 6)),))  # not causal
+    assert len(taken) == 1
+
+
+def test_one_square() -> None:
+    q, k, v = (torch.randn(2, 9, heads, 8, dtype=torch.float64) for heads in (4, 2, 2))
+    seen = torch.block_diag(*[torch.ones(9, 9).tril()] * 2).bool()
+    assert_near(kernel.one_causal_square(q, k, v), oracle.attend(q, k, v, seen, 8**-0.5)[0], 1e-13, "output")
+
+
+MUTANTS = {
+    "merges without weights": (
+        "weight = torch.exp(part_lse - piece.query.of(lse)).nan_to_num_(0.0)",
+        "weight = torch.ones_like(part_lse)",
+    ),
+    "backward with its own log-sum-exp": (
+        "            l_NHL,\n",
+        "            _piece(piece, q, k, v, visibility, scale)[1],\n",
+    ),
+    "backward with its own output": (
+        "            o_NHLD,\n",
+        "            _piece(piece, q, k, v, visibility, scale)[0],\n",
+    ),
+    "gradients overwrite each other": ("view.of(total).add_(share)", "view.of(total).copy_(share)"),
+    "empty rows unhandled in backward": ("lse = lse.masked_fill(lse == -torch.inf, torch.inf)", "pass"),
+    "empty rows unhandled in forward": ("if mask is not None:  # the kernel", "if False:  # the kernel"),
+    "backward without scale": ("            attn_mask=mask,\n            scale=scale,", "            attn_mask=mask,"),
+    "no mask": ("return zeros.masked_fill_(~visible, -torch.inf), False", "return zeros, False"),
+    "every mask is causal": (
+        "if visible is None:\n        return None, False",
+        "if visible is None:\n        return None, True",
+    ),
+    "pieces one after the other": ("torch.logaddexp(lse_NHL, part_lse)", "part_lse"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_catches(name: str) -> None:
+    """Twenty random problems are enough to tell every mutant of the fast form."""
+    mutant = mutated(attention_cpu, *MUTANTS[name])
+
+    def check() -> None:
+        for seed in range(20):
+            check_agrees(mutant.flash_attention, problem(seed, by_data=seed % 2 == 1))
+
+    with pytest.raises(AssertionError):
+        check()

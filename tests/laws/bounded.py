@@ -1,0 +1,34 @@
+"""Law 4, bounded: the state is as large as the part declares, however the stream was cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from everlong.core.state import state_bytes, state_tensors
+from tests.laws.stream import Stream
+
+LENGTHS = (1, 2, 3, 4, 5, 8, 13, 21)
+
+
+def check_bounded(part: Any, width: int, lengths: Sequence[int] = LENGTHS, rows: int = 3) -> None:
+    """Raises AssertionError if the storage that a state keeps alive differs from `part.state_bytes` a row."""
+    for T in lengths:
+        stream = Stream.random(rows, T, width, seed=T)
+        for cuts in ([], [T // 2], [T - 1], list(range(1, T))):
+            state = final_state(part, stream, cuts)
+            measured, declared = state_bytes(state), rows * part.state_bytes(T)
+            what = f"not bounded: after {T} positions, cut before {cuts}, the state holds"
+            assert measured == declared, f"{what} {measured} bytes, declared are {declared}"
+            batches = {tensor.shape[0] for tensor in state_tensors(state)}
+            assert batches <= {rows}, f"{what} tensors of {batches} rows, not {rows}"
+
+
+def final_state(part: nn.Module, stream: Stream, cuts: Sequence[int]) -> Any:
+    """The state after a whole stream."""
+    state = None
+    for x_BCD, span in stream.pieces(cuts):
+        state = part(x_BCD, span, state)[1]
+    return state

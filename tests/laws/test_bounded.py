@@ -1,0 +1,49 @@
+"""Law 4 over the catalogue, and the mutants that it must catch."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+
+from everlong import Config
+from everlong.sequence.attention import WindowAttention
+from everlong.sequence.linear_attention import LinearAttention
+from everlong.width.swiglu import SwiGLU
+from tests.laws import mutants
+from tests.laws.bounded import check_bounded
+from tests.laws.catalogue import CATALOGUE, combination, make, shrunken, width
+from tests.laws.stream import seeds
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_catalogue(name: str) -> None:
+    check_bounded(make(CATALOGUE[name]), width(CATALOGUE[name]))
+
+
+@given(seed=seeds)
+def test_combinations(seed: int) -> None:
+    config = combination(seed)
+    check_bounded(make(config), config.width, lengths=(1, 4, 9))
+
+
+CONSTANT: dict[str, tuple[Config, int]] = {
+    "window": (WindowAttention.Config(width=8, heads=2, kv_heads=1, position=None, window=5), 4),
+    "linear": (LinearAttention.Config(width=8, heads=2), 1),
+    "swiglu": (SwiGLU.Config(width=8, hidden=12), 1),
+    "preset window": (shrunken("window"), 4),
+    "preset linear": (shrunken("linear"), 1),
+}
+"""What claims a state that stops growing, and the length at which it does; the law above measures it."""
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_constant(name: str) -> None:
+    config, filled = CONSTANT[name]
+    part = make(config)
+    assert {part.state_bytes(T) for T in (filled, filled + 1, 21, 10**4, 10**9)} == {part.state_bytes(filled)}
+
+
+@pytest.mark.parametrize("mutant", mutants.NOT_BOUNDED, ids=repr)
+def test_catches(mutant: mutants.Mutant) -> None:
+    with pytest.raises(AssertionError, match=mutant.message):
+        check_bounded(mutant.make(), mutant.width)

@@ -1,0 +1,74 @@
+"""The catalogue itself: nothing is missing from it, and its examples depend on everything a law could break."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import pkgutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+import everlong
+from everlong import Config, Part
+from tests.laws.catalogue import CATALOGUE, make, width
+from tests.laws.compare import pattern
+from tests.laws.split_invariant import run
+from tests.laws.stream import Stream
+
+HOMES = {"sequence", "width", "depth", "resolution", "memory", "model"}
+"""Where parts live: the five axes, and what joins them."""
+
+
+def _configs(value: Any) -> Iterator[type[Config]]:
+    """The classes of a configuration and of all that are nested in it."""
+    if isinstance(value, Config):
+        yield type(value)
+        for field in dataclasses.fields(value):
+            yield from _configs(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _configs(item)
+
+
+def _parts(cls: type[Part] = Part) -> Iterator[type[Part]]:
+    for subclass in cls.__subclasses__():
+        if subclass.__module__.startswith("everlong."):
+            yield subclass
+        yield from _parts(subclass)
+
+
+def test_every_part_is_in_it() -> None:
+    for module in pkgutil.walk_packages(everlong.__path__, "everlong."):
+        if module.name.split(".")[1] in HOMES:
+            importlib.import_module(module.name)
+    entered = {config for example in CATALOGUE.values() for config in _configs(example)}
+    missing = {part.__name__ for part in _parts() if part.Config not in entered}
+    assert not missing, f"add a line to tests/laws/catalogue.py for {missing}"
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_depends_on_every_parameter(name: str) -> None:
+    part, stream = make(CATALOGUE[name]), Stream.random(2, 12, width(CATALOGUE[name]))
+    y_BTD, _ = part(stream.x_BTD, stream.span)
+    (y_BTD * pattern(y_BTD)).sum().backward()
+    for parameter_name, parameter in part.named_parameters():
+        if name == "window of 1" and parameter_name in ("q.weight", "k.weight"):
+            continue  # who sees one position has nothing to choose
+        assert parameter.grad is not None, parameter_name
+        assert parameter.grad.abs().max() > 0.01, parameter_name
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_depends_on_the_past(name: str) -> None:
+    """What has a state uses it: another past gives another answer."""
+    part = make(CATALOGUE[name])
+    one, other = (Stream.random(2, 12, width(CATALOGUE[name]), seed) for seed in (0, 1))
+    mixed = torch.cat([other.x_BTD[:, :6], one.x_BTD[:, 6:]], dim=1)
+    with torch.no_grad():
+        difference = run(part, one, [])[0] - run(part, dataclasses.replace(one, x_BTD=mixed), [])[0]
+    first_after = difference[:, 6].abs().max().item()
+    remembers = part.state_bytes(6) > (16 if name.startswith("preset") else 0)
+    assert (first_after > 0.05) if remembers else (first_after == 0)

@@ -1,0 +1,46 @@
+"""Which positions a query sees, and how the distance between two positions turns their score.
+
+Legend: T positions of one document, E head size, I pairs of a head (E/2).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from everlong import Config
+from everlong.sequence.attention import Attention, WindowAttention
+from everlong.sequence.position import XPos
+from everlong.sequence.sparse import SparseAttention
+
+
+def sees(config: Attention.Config, t: int, s: int) -> bool:
+    """Whether position t sees position s."""
+    if isinstance(config, WindowAttention.Config):
+        return t - config.window < s <= t
+    if isinstance(config, SparseAttention.Config):
+        own = s <= t and s // config.block == t // config.block
+        summary = s < t // config.block * config.block and s % config.block >= config.block - config.summary
+        return own or summary
+    return s <= t
+
+
+def pattern(config: Attention.Config, T: int) -> Tensor:
+    """Who sees whom, (T queries, T keys)."""
+    return torch.tensor([[sees(config, t, s) for s in range(T)] for t in range(T)])
+
+
+def scores(position: Config | None, q_TE: Tensor, k_TE: Tensor) -> Tensor:
+    """q_m k_n for all pairs. With RoPE, pair i of a head is a complex number that is turned by (m - n) theta_i,
+    theta_i = base^(-2i/E); xPos multiplies it by zeta_i^((m - n) / s), zeta_i = (2i/E + gamma) / (1 + gamma)."""
+    if position is None:
+        return q_TE @ k_TE.T
+    E = q_TE.shape[1]
+    q_TI, k_TI = (torch.complex(x[:, : E // 2], x[:, E // 2 :]) for x in (q_TE, k_TE))
+    pair_I = torch.arange(E // 2, dtype=torch.float64)
+    m_minus_n = (torch.arange(len(q_TE))[:, None] - torch.arange(len(k_TE))[None]).double()[..., None]
+    factor_TTI = torch.exp(1j * m_minus_n * position.base ** (-2 * pair_I / E))
+    if isinstance(position, XPos.Config):
+        zeta_I = (2 * pair_I / E + position.gamma) / (1 + position.gamma)
+        factor_TTI = factor_TTI * zeta_I ** (m_minus_n / position.scale_base)
+    return (q_TI[:, None] * k_TI[None].conj() * factor_TTI).sum(-1).real
