@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from everlong.cli.arguments import InputFile, OutputFile, RunPath, check_new, load, read
-from everlong.cli.coding import progress_to
 from everlong.cli.tables import show
 from everlong.evaluate.output import write_bytes
+from everlong.evaluate.round_trip import reached
 from everlong.generate import compress as compressed
 from everlong.generate import model_fingerprint
 
@@ -33,8 +33,8 @@ def compress(
     data = read(file)
     loaded = load(run)
     fingerprint = model_fingerprint(loaded.model, loaded.codec)
-    with progress_to("compressing", len(data)) as reached:
-        blob = compressed(loaded.model, loaded.codec, data, fingerprint, lanes=lanes, progress=reached)
+    with reached("compressing", len(data)) as done:
+        blob = compressed(loaded.model, loaded.codec, data, fingerprint, lanes=lanes, progress=done)
     write_bytes(out, blob)
     rate = f"{8 * len(blob) / len(data):.4f}" if data else ""
     show(("file", ">bytes", ">compressed", ">bits per byte"), [(str(out), f"{len(data):,}", f"{len(blob):,}", rate)])

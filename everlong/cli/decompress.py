@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from everlong.cli.arguments import InputFile, OutputFile, RunPath, check_new, load, read
-from everlong.cli.coding import progress_to
 from everlong.cli.tables import show
 from everlong.evaluate.output import write_bytes
+from everlong.evaluate.round_trip import reached
 from everlong.generate import decompress as decompressed
 from everlong.generate import model_fingerprint
 from everlong.generate.container import unpack
@@ -30,7 +30,7 @@ def decompress(run: RunPath, file: InputFile, out: OutputFile, /, *, force: bool
     header, _ = unpack(blob)
     loaded = load(run)
     fingerprint = model_fingerprint(loaded.model, loaded.codec)
-    with progress_to("decompressing", header.size) as reached:
-        data = decompressed(loaded.model, loaded.codec, blob, fingerprint, progress=reached)
+    with reached("decompressing", header.size) as done:
+        data = decompressed(loaded.model, loaded.codec, blob, fingerprint, progress=done)
     write_bytes(out, data)
     show(("file", ">bytes"), [(str(out), f"{len(data):,}")])

@@ -86,7 +86,7 @@ def _stored(files: Sequence[Path], codec: Codec, folder: Path) -> TokenStore:
         for file, size in zip(files, sizes, strict=True):
             if content := read_document(file):
                 writer.add(str(file), content)
-            advance(size)
+            advance(float(size))
     if not writer.names:
         raise DataError("data", f"{len(files)} files", "hold no bytes: there is nothing to evaluate")
     return TokenStore.open(folder, codec)

@@ -70,7 +70,7 @@ def _summed(pieces: Iterator[np.ndarray], size: int) -> tuple[Totals, Stretches]
         for piece in pieces:
             totals.add(piece)
             stretches.add(piece)
-            advance(int(piece["length"].sum()))
+            advance(float(piece["length"].sum()))
     return totals, stretches
 
 

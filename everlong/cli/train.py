@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -84,6 +85,6 @@ def prepare(arguments: Sequence[str]) -> Callable[..., None]:
 
 def _chosen(arguments: Sequence[str], option: str) -> str:
     """The value of an option, or nothing."""
-    following = [after for before, after in zip(arguments, arguments[1:], strict=False) if before == option]
+    following = [after for before, after in pairwise(arguments) if before == option]
     joined = [argument.partition("=")[2] for argument in arguments if argument.startswith(f"{option}=")]
     return (following + joined or [""])[-1]

@@ -100,12 +100,12 @@ def evaluate(
             heard.remove()
 
 
-def measure(scored: Iterable[tuple[Float[np.ndarray, " t"], Int64[np.ndarray, " t"]]]) -> BitsPerByte:
+def measure(scored: Iterable[tuple[np.ndarray, np.ndarray]]) -> BitsPerByte:
     """Sums up scored documents.
 
     Args:
-        scored: surprisal in bits, and true bytes, of each token of a document, in order. A token without bytes
-            (the end of the document) counts at the position of the last one with bytes.
+        scored: for every document, surprisal in bits and true bytes of its tokens, arrays of (T,). A token without
+            bytes (the end of the document) counts at the position of the last one with bytes.
 
     Raises:
         DataError: there is no document, or one without bytes.

@@ -20,7 +20,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from everlong.core.config import check
 from everlong.data.progress import progress
@@ -33,6 +33,7 @@ _PRESET = 9 | lzma.PRESET_EXTREME
 _STEP = 1 << 18  # bytes between two signs of progress
 
 
+@runtime_checkable
 class Stream(Protocol):
     """A compressor that is fed piece by piece."""
 
@@ -102,7 +103,7 @@ def compressed_size(stream: Stream, documents: Iterable[bytes], advance: Callabl
     size = 0
     for piece in _pieces(documents):
         size += len(stream.compress(piece))
-        advance(len(piece))
+        advance(float(len(piece)))
     return size + len(stream.flush())
 
 

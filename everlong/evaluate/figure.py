@@ -108,7 +108,7 @@ def inline_svg(figure: Figure, description: str) -> str:
     view = re.search(r'viewBox="[^"]*"', svg)
     opening = f'<svg {view[0] if view else ""} role="img" aria-label="{html.escape(description)}">'
     svg = opening + svg[svg.index('<g id="figure_1">') :]  # after the metadata, which link to the web
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg).replace("xlink:href", "href")
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg).replace("xlink:href", "href")
     svg = re.sub(r"font-family: [^;]*; ", "", svg)  # the page's own
     for colour, variable in VARIABLES.items():
         svg = svg.replace(colour, f"var(--{variable})")
@@ -121,7 +121,7 @@ def _rendered(figure: Figure, kind: str, *, background: str, salt: str = "everlo
 
     buffer = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": salt}):
+    with mpl.rc_context({**_STYLE, "svg.hashsalt": salt}):
         figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, facecolor=background)
     return buffer.getvalue()
 

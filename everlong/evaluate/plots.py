@@ -126,7 +126,7 @@ def _running_mean(values_N: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
     return (sums[centre + span + 1] - sums[centre - span]) / (2 * span + 1)
 
 
-def _count(number: float, _position: float) -> str:
+def _count(number: float, _position: object) -> str:
     """A number of tokens or bytes for an axis: 512, 4K, 1M."""
     for unit, name in ((1 << 20, "M"), (1 << 10, "K")):
         if number >= unit and number % unit == 0:

@@ -6,9 +6,9 @@ caller's.
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ Section = Figure | Listing | Table
 
 
 def render(title: str, lead: str, headlines: Sequence[Headline], sections: Sequence[Section], footer: str) -> str:
-    """The report's HTML; every text is escaped, and a section's `svg` is taken as markup."""
+    """The report's HTML; every text is escaped, its control characters replaced, and a section's `svg` is taken as markup."""
     cards = "".join(map(_headline, headlines))
     body = "\n".join(map(_section, sections))
     return f"""<!doctype html>
@@ -67,19 +67,19 @@ def render(title: str, lead: str, headlines: Sequence[Headline], sections: Seque
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>{escape(title)}</title>
+<title>{_text(title)}</title>
 <style>{_CSS}</style>
 </head>
 <body>
 <header>
-<h1>{escape(title)}</h1>
-<p>{escape(lead)}</p>
+<h1>{_text(title)}</h1>
+<p>{_text(lead)}</p>
 </header>
 <main>
 <dl class="headlines">{cards}</dl>
 {body}
 </main>
-<footer><p>{escape(footer)}</p></footer>
+<footer><p>{_text(footer)}</p></footer>
 </body>
 </html>
 """
@@ -87,7 +87,7 @@ def render(title: str, lead: str, headlines: Sequence[Headline], sections: Seque
 
 def _headline(headline: Headline) -> str:
     mark = ' class="best"' if headline.best else ""
-    return f"<div{mark}><dt>{escape(headline.label)}</dt><dd>{escape(headline.value)}</dd></div>"
+    return f"<div{mark}><dt>{_text(headline.label)}</dt><dd>{_text(headline.value)}</dd></div>"
 
 
 def _section(section: Section) -> str:
@@ -97,25 +97,32 @@ def _section(section: Section) -> str:
         case Table():
             inside = _caption(section.caption, "p") + _table(section)
         case Listing():
-            text = f"<pre><b>{escape(section.given)}</b>{escape(section.text)}</pre>"
+            text = f"<pre><b>{_text(section.given)}</b>{_text(section.text)}</pre>"
             folded = f"<details><summary>Show</summary>{text}</details>" if section.folded else text
             inside = _caption(section.caption, "p") + folded
-    return f"<section>\n<h2>{escape(section.title)}</h2>\n{inside}\n</section>"
+    return f"<section>\n<h2>{_text(section.title)}</h2>\n{inside}\n</section>"
 
 
 def _caption(caption: str, tag: str) -> str:
-    return f"<{tag}>{escape(caption)}</{tag}>"
+    return f"<{tag}>{_text(caption)}</{tag}>"
 
 
 def _table(table: Table) -> str:
     def row(cells: Sequence[str], first: str, rest: str) -> str:
-        texts = [escape(cell) for cell in cells]
+        texts = [_text(cell) for cell in cells]
         return f"<tr>{first.format(texts[0])}{''.join(rest.format(text) for text in texts[1:])}</tr>"
 
     head = row(table.columns, '<th scope="col">{}</th>', '<th scope="col">{}</th>')
     body = "\n".join(row(cells, '<th scope="row">{}</th>', "<td>{}</td>") for cells in table.rows)
     return f'<div class="wide"><table><thead>{head}</thead><tbody>\n{body}\n</tbody></table></div>'
 
+
+def _text(text: str) -> str:
+    """Text as markup that shows it; HTML has no control characters, so U+FFFD stands for them."""
+    return html.escape(text.translate(_CONTROL))
+
+
+_CONTROL = {code: "\ufffd" for code in [*range(0x20), *range(0x7F, 0xA0)] if chr(code) not in "\t\n"}
 
 _CSS = """
 :root {
@@ -139,7 +146,7 @@ h1 { margin: 0; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.02em }
 h2 { margin: 3rem 0 .5rem; font-size: 1.2rem; letter-spacing: -.01em }
 p, figcaption { margin: .4rem 0 .8rem; color: var(--muted) }
 header p { font-size: 1.08rem }
-.headlines { display: grid; grid-template-columns: repeat(auto-fit, minmax(10.5rem, 1fr)); gap: .75rem }
+.headlines { display: grid; grid-template-columns: repeat(auto-fit, minmax(13rem, 1fr)); gap: .75rem }
 .headlines { margin: 2rem 0 0 }
 .headlines div { padding: .8rem 1rem; border-radius: .5rem; background: var(--card) }
 .headlines .best { background: var(--accent); --ink: #fff; --muted: #fff }

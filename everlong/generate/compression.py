@@ -68,7 +68,8 @@ def compress(
         A file for `decompress`.
 
     Raises:
-        ConfigError: `lanes` or `context` is out of range, the fingerprint is no short line, or the codec is not the model's.
+        ConfigError: `lanes` or `context` is out of range, the fingerprint is no short line, or the codec is not the
+            model's.
         CompressionError: the codec is not lossless.
         EverlongError: the model's numbers are not finite.
     """

@@ -12,7 +12,6 @@ positions costs as much as the full one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor
@@ -36,16 +35,18 @@ FLASH_SCHEMA = (
 )
 
 
-@cache
 def flash_schema() -> str | None:
     """The schema of torch's operator; `None` if there is none."""
     op = getattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu", None)
     return None if op is None else str(op.default._schema)
 
 
+FLASH_FITS = flash_schema() == FLASH_SCHEMA  # asked once: it costs as much as a small piece
+
+
 def flash_available(q: Tensor) -> bool:
     """Whether this form can take such a query."""
-    return q.device.type == "cpu" and q.numel() > 0 and flash_schema() == FLASH_SCHEMA
+    return FLASH_FITS and q.device.type == "cpu" and q.numel() > 0
 
 
 def flash_attention(

@@ -64,6 +64,7 @@ class LanguageModel(nn.Module, Configurable):
     def __init__(self, config: LanguageModel.Config) -> None:
         super().__init__()
         check(config.vocabulary >= 2, "vocabulary", config.vocabulary, "must be at least 2")
+        check(config.body.width >= 1, "width", config.body.width, "must be at least 1")
         limit = config.context_limit
         check(limit is None or limit >= 1, "context_limit", limit, "must be at least 1, or None for no limit")
         self.config = config
@@ -102,7 +103,7 @@ class LanguageModel(nn.Module, Configurable):
         self._check(ids, state)
         span, position_B, document_B = _locate(ids, state, documents, real)
         self._check_limit(span)
-        x_BTD, body = self.body(self.embedding(ids), span, None if state is None else state.body)
+        x_BTD, body = self.body(self._embed(ids), span, None if state is None else state.body)
         return Output(self.head(x_BTD), StreamState(position_B, document_B, body), span.auxiliary)
 
     def _check(self, ids: Tensor, state: StreamState | None) -> None:
@@ -112,9 +113,19 @@ class LanguageModel(nn.Module, Configurable):
             rows = state.position_B.shape[0]
             raise ContextError("state", f"{rows} rows", f"ids have {ids.shape[0]} rows; use select_rows or repeat_rows")
 
+    def _embed(self, ids_BT: Tensor) -> Tensor:
+        try:
+            return self.embedding(ids_BT)
+        except IndexError as error:
+            found = f"{int(ids_BT.min())} .. {int(ids_BT.max())}"
+            raise ContextError("ids", found, f"must lie in 0 .. {self.config.vocabulary - 1}") from error
+
     def _check_limit(self, span: Span) -> None:
         limit = self.config.context_limit
-        if limit is not None and (length := int(span.position_BT.max()) + 1) > limit:
+        if limit is None:
+            return
+        real_BT = torch.ones_like(span.position_BT) if span.real_BT is None else span.real_BT
+        if (length := int(((span.position_BT + 1) * real_BT).max())) > limit:
             raise ContextError("ids", f"{length} tokens", f"this model's context_limit is {limit}; shorten the input")
 
     def flops(self, T: int) -> int:

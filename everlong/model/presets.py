@@ -106,7 +106,8 @@ def transformer(
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Full causal attention in every layer."""
-    mixer = Attention.Config(width=width, heads=heads, kv_heads=kv_heads or heads, position=position)
+    kv = heads if kv_heads is None else kv_heads
+    mixer = Attention.Config(width=width, heads=heads, kv_heads=kv, position=position)
     return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
 
 
@@ -124,7 +125,7 @@ def window(
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Attention to the last `window` positions in every layer."""
-    kv = kv_heads or heads
+    kv = heads if kv_heads is None else kv_heads
     mixer = WindowAttention.Config(width=width, heads=heads, kv_heads=kv, position=position, window=window)
     return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
 
@@ -144,7 +145,7 @@ def sparse(
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """The Sparse Transformer's fixed pattern in every layer."""
-    kv = kv_heads or heads
+    kv = heads if kv_heads is None else kv_heads
     mixer = SparseAttention.Config(
         width=width, heads=heads, kv_heads=kv, position=position, block=block, summary=summary
     )

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everlong.core.accounting import element_bytes, linear_flops
-from everlong.core.config import check_divides
+from everlong.core.config import check, check_divides
 from everlong.core.part import Part
 from everlong.core.span import Span
 from everlong.core.state import State
@@ -43,6 +43,7 @@ class LinearAttention(Part):
 
     def __init__(self, config: LinearAttention.Config) -> None:
         super().__init__()
+        check(config.width >= 1, "linear_attention.width", config.width, "must be at least 1")
         check_divides(config.heads, config.width, "linear_attention.heads", "linear_attention.width")
         self.heads, self.head = config.heads, config.width // config.heads
         self.q, self.k, self.v, self.out = (nn.Linear(config.width, config.width, bias=False) for _ in range(4))

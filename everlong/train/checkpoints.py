@@ -101,8 +101,7 @@ class Checkpoints:
             raise CheckpointError("checkpoint", str(self.path(step)), remedy) from error
         finally:
             shutil.rmtree(work, ignore_errors=True)
-        for old in self.steps()[: -self.keep]:
-            self._remove(old)
+        self._prune()
 
     def open(self, step: int | None = None) -> Opened | None:
         """The checkpoint of a step, or the newest that is whole; `None` if there are none at all.
@@ -132,18 +131,20 @@ class Checkpoints:
         return None
 
     def tidy(self, damaged: Sequence[int] = ()) -> None:
-        """Sets damaged checkpoints aside, and removes what a killed writer left behind."""
+        """Sets damaged checkpoints aside, and finishes what a killed writer left."""
         for orphan in self.folder.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(orphan)
         for step in damaged:
             aside = self.folder / f"{_DAMAGED}{self.path(step).name}"
             shutil.rmtree(aside, ignore_errors=True)  # an older one of the same step
             self.path(step).rename(aside)
+        self._prune()
 
-    def _remove(self, step: int) -> None:
-        """Removes a checkpoint, which is never seen half."""
-        going = self.path(step).rename(self.folder / f"{_UNFINISHED}{self.path(step).name}")
-        shutil.rmtree(going)
+    def _prune(self) -> None:
+        """Removes all but the newest; none is ever seen half."""
+        for step in self.steps()[: -self.keep]:
+            going = self.path(step).rename(self.folder / f"{_UNFINISHED}{self.path(step).name}")
+            shutil.rmtree(going)
 
 
 def verify(path: Path) -> None:
@@ -153,26 +154,32 @@ def verify(path: Path) -> None:
         CheckpointError: a file is missing, added, or changed, down to a single bit; it is named.
     """
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        version, listed, found = manifest["format"], manifest["files"], _contents(path)
-        wrong = sorted(name for name in listed.keys() | found.keys() if listed.get(name) != found.get(name))
+        text, found = (path / MANIFEST).read_text(encoding="utf-8"), _contents(path)
+        if text == _manifest(found):
+            return
+        manifest = json.loads(text)
+        version, listed = manifest["format"], manifest["files"]
+        wrong = [name for name in sorted(listed.keys() | found.keys()) if listed.get(name) != found.get(name)]
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError("checkpoint", str(path), f"is damaged: {MANIFEST} cannot be read ({error})") from error
     if version != FORMAT:
         remedy = f"is of format {version!r}, not {FORMAT}: use the version of Everlong that wrote it"
         raise CheckpointError("checkpoint", str(path), remedy)
-    if wrong:
-        raise CheckpointError("checkpoint", str(path), f"is damaged: {', '.join(wrong)} changed since it was saved")
+    changed = ", ".join(wrong or [MANIFEST])
+    raise CheckpointError("checkpoint", str(path), f"is damaged: {changed} changed since it was saved")
 
 
 def _seal(folder: Path) -> None:
     """Brings every file to the disk, the manifest last, then the folder."""
     for path in sorted(folder.iterdir()):
         _to_disk(path)
-    manifest = {"format": FORMAT, "files": _contents(folder)}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    (folder / MANIFEST).write_text(_manifest(_contents(folder)), encoding="utf-8")
     _to_disk(folder / MANIFEST)
     _to_disk(folder)
+
+
+def _manifest(contents: dict[str, dict[str, Any]]) -> str:
+    return json.dumps({"format": FORMAT, "files": contents}, indent=1)
 
 
 def _contents(folder: Path) -> dict[str, dict[str, Any]]:

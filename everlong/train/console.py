@@ -91,7 +91,8 @@ def end_line(result: Result) -> str:
     how = "done" if result.interrupted is None else f"stopped by {signal.Signals(result.interrupted).name}, and saved"
     loss = f"{result.loss:.3f} bits/byte"
     held_out = "" if result.validation_loss is None else f", held out {result.validation_loss:.3f}"
-    return f"{how} at step {result.step}: {loss}{held_out}, {si(result.bytes_seen)}B seen in {clock(result.seconds)}"
+    seen = f"{si(float(result.bytes_seen))}B seen in {clock(result.seconds)}"
+    return f"{how} at step {result.step}: {loss}{held_out}, {seen}"
 
 
 def si(value: float) -> str:

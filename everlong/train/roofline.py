@@ -26,7 +26,7 @@ def matmul_rate(dtype: torch.dtype, device: torch.device | str = "cpu", seconds:
     for _ in range(3):
         torch.mm(a, b, out=out)
     times: list[float] = []
-    while sum(times) < seconds:
+    while not times or sum(times) < seconds:
         times.append(_timed(a, b, out))
     return 2 * n**3 / statistics.median(times)
 

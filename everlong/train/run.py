@@ -116,30 +116,40 @@ def read_run(path: Path) -> tuple[RunConfig, Codec]:
         raise CheckpointError("run", str(path), f"{there}: name a folder that `everlong train` made")
     try:
         plain = read_yaml(path / CONFIG)
-        codec = codec_from_config(json.loads((path / CODEC).read_text(encoding="utf-8")))
+        plain_codec = json.loads((path / CODEC).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError("run", str(path), f"is damaged: {CONFIG} or {CODEC} cannot be read ({error})") from error
     config = config_from_dict(plain) if isinstance(plain, dict) else None
+    codec = codec_from_config(plain_codec) if isinstance(plain_codec, dict) else None
     if not isinstance(config, RunConfig):
         raise CheckpointError("run", str(path), f"is damaged: {CONFIG} holds no run's configuration")
-    if codec.fingerprint() != config.codec:
+    if codec is None or codec.fingerprint() != config.codec:
         raise CheckpointError("run", str(path), f"is damaged: {CODEC} is not the codec that {CONFIG} names")
     return config, codec
 
 
-def prepare_run(path: Path, config: RunConfig, codec: Codec) -> None:
-    """Makes the folder of a run, or makes sure that it is this run's.
+def check_run(path: Path, config: RunConfig) -> None:
+    """Makes sure that a folder holds no other run.
 
     Raises:
-        ConfigError: the folder cannot be made, or belongs to a run of another configuration.
+        ConfigError: it does; the fields that differ are named.
+        CheckpointError: its run is damaged.
     """
     if (path / CONFIG).exists():
         check_same(read_run(path)[0].to_dict(), config.to_dict(), path, ConfigError)
-        return
+
+
+def make_run(path: Path, config: RunConfig, codec: Codec) -> None:
+    """Makes the folder of a run, if there is none; its configuration is written last, and atomically.
+
+    Raises:
+        ConfigError: the folder cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        (path / CODEC).write_text(json.dumps(codec.to_config()), encoding="utf-8")
-        write_yaml(config.to_dict(), path / CONFIG)
+        if not (path / CONFIG).exists():
+            (path / CODEC).write_text(json.dumps(codec.to_config()), encoding="utf-8")
+            write_yaml(config.to_dict(), path / CONFIG)
     except OSError as error:
         raise ConfigError("folder", str(path), f"cannot be written ({error.strerror}): name another") from error
 

@@ -15,7 +15,7 @@ from everlong.train.checkpoints import Checkpoints
 from everlong.train.progress import Result
 from everlong.train.randomness import seed_all
 from everlong.train.roofline import matmul_rate
-from everlong.train.run import CHECKPOINTS, CONFIG, METRICS, DataConfig, RunConfig, locked, prepare_run
+from everlong.train.run import CHECKPOINTS, CONFIG, METRICS, DataConfig, RunConfig, check_run, locked, make_run
 from everlong.train.trainer import Trainer
 from everlong.train.validation import Validation, held_out
 
@@ -53,10 +53,10 @@ def train(
     check_fits(config, codec)
     there = resume or not (folder / CONFIG).exists()
     check(there, "folder", str(folder), "holds a run already: resume it, or name another folder")
-    corpus = data.open(codec, cache)
-    prepare_run(folder, config, codec)
+    check_run(folder, config)
+    trainer = _trainer(config, data.open(codec, cache), folder, callbacks, torch.device(device or default_device()))
+    make_run(folder, config, codec)
     with locked(folder):
-        trainer = _trainer(config, corpus, folder, callbacks, torch.device(device or default_device()))
         trainer.resume()
         return trainer.run()
 

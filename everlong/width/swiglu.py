@@ -21,6 +21,7 @@ class SwiGLU(Part):
 
     def __init__(self, config: SwiGLU.Config) -> None:
         super().__init__()
+        check(config.width >= 1, "swiglu.width", config.width, "must be at least 1")
         check(config.hidden >= 1, "swiglu.hidden", config.hidden, "must be at least 1")
         self.gate = nn.Linear(config.width, config.hidden, bias=False)
         self.input = nn.Linear(config.width, config.hidden, bias=False)

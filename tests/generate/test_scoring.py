@@ -36,7 +36,7 @@ def bits(pieces) -> np.ndarray:
 def test_scores_are_those_of_the_full_forward(family):
     model = small(family)
     expected = full(model, CODEC, list(DATA))
-    assert expected.max() - expected.min() > 20  # the model is sure of itself, often wrongly
+    assert expected.max() - expected.min() > 12  # the model is sure of itself, often wrongly
     np.testing.assert_allclose(bits(score(model, CODEC, DATA, chunk=100)), expected, rtol=0, atol=1e-10)
 
 

@@ -151,18 +151,23 @@ class TestOperator:
         """Else every test of the fast form would test the reference against itself."""
         assert attention_cpu.flash_available(torch.zeros(1))
 
-    @pytest.mark.parametrize("schema", [None, attention_cpu.FLASH_SCHEMA.replace("float? scale", "float scale")])
-    def test_another_schema_falls_back(self, monkeypatch: pytest.MonkeyPatch, schema: str | None) -> None:
+    def test_another_schema_falls_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An operator with other arguments is not called; the numbers stay."""
         case = problem(5)
         arguments = (case.q_BTHD, case.k_BSGD, case.v_BSGD, case.pieces)
         fast, _ = attention(*arguments)
-        monkeypatch.setattr(attention_cpu, "flash_schema", lambda: schema)
-        monkeypatch.setattr(kernel, "flash_attention", None)  # it must not be called
+        changed = attention_cpu.FLASH_SCHEMA.replace("float? scale", "float scale")
+        other = mutated(attention_cpu, "return None if op is None else str(op.default._schema)", f"return {changed!r}")
+        assert not other.flash_available(case.q_BTHD)
+        monkeypatch.setattr(kernel, "flash_available", other.flash_available)
+        monkeypatch.setattr(kernel, "flash_attention", None)
         slow, _ = attention(*arguments)
         assert_near(slow, fast, 1e-13, "output")
 
-    def test_schema_is_read_from_torch(self) -> None:
-        assert attention_cpu.flash_schema() == attention_cpu.FLASH_SCHEMA
+    def test_no_operator_falls_back(self) -> None:
+        absent = mutated(attention_cpu, "getattr(torch.ops.aten,", "getattr(torch.ops.absent,")
+        assert absent.flash_schema() is None
+        assert not absent.flash_available(torch.zeros(1))
 
 
 def test_one_square_is_the_whole_pattern(monkeypatch: pytest.MonkeyPatch) -> None:

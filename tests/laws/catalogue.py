@@ -68,9 +68,9 @@ SHRUNK: dict[str, dict[str, int]] = {"window": {"window": 5}, "sparse": {"block"
 FAMILIES = sorted({name.partition(":")[0] for name in everlong.presets()})
 
 
-def shrunken(family: str) -> LanguageModel.Config:
+def shrunken(family: str, layers: int = 2) -> LanguageModel.Config:
     """A preset at a size for tests; its shape is that of the preset."""
-    small = {"layers": 2, "width": 12, "heads": 2, "hidden": 16, "vocabulary": VOCABULARY}
+    small = {"layers": layers, "width": 12, "heads": 2, "hidden": 16, "vocabulary": VOCABULARY}
     return everlong.config(f"{family}:nano", **small, **SHRUNK.get(family, {}))
 
 

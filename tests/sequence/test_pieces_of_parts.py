@@ -25,19 +25,31 @@ def work(pieces: Pieces) -> int:
     return sum(piece.query.count * piece.query.length * piece.key.length for piece in pieces)
 
 
-def expected(part_pattern: torch.Tensor, B: int, T: int, kept: list[int]) -> torch.Tensor:
-    """The pattern of every row on the diagonal: the last T positions as queries, and the kept ones as keys."""
-    one = part_pattern[-T:][:, kept]
-    return torch.block_diag(*[one] * B)
+def by_position(pieces: Pieces, B: int, T: int, places: list[int], total: int) -> torch.Tensor:
+    """How often every query sees every position of its row, (B, T, total), when `places` are the positions that the
+    joined places hold; other rows must not be seen."""
+    S = len(places)
+    count = pairs(pieces, B, T, S).view(B, T, B, S)
+    seen = torch.zeros(B, T, total, dtype=torch.long)
+    for b in range(B):
+        seen[b].index_add_(1, torch.tensor(places), count[b, :, b])
+    assert seen.sum() == count.sum(), "a row sees another"
+    return seen
+
+
+def assert_is_pattern(config: Attention.Config, pieces: Pieces, B: int, T: int, places: list[int]) -> None:
+    total = places[-1] + 1
+    seen = by_position(pieces, B, T, places, total)
+    assert torch.equal(seen, pattern(config, total)[-T:].long().expand(B, -1, -1)), (B, T, places)
 
 
 @pytest.mark.parametrize(("B", "T"), TS)
 def test_full(B: int, T: int) -> None:
     config = Attention.Config(**SHAPE)
     for past in PASTS:
-        pieces, S = config.build().plain_pieces(B, T, past + T), past + T
-        assert torch.equal(pairs(pieces, B, T, S), expected(pattern(config, S).long(), B, T, list(range(S))))
-        assert work(pieces) == B * T * S
+        pieces = config.build().plain_pieces(B, T, past + T)
+        assert_is_pattern(config, pieces, B, T, list(range(past + T)))
+        assert work(pieces) == B * T * (past + T)
 
 
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 7, 20])
@@ -45,34 +57,24 @@ def test_full(B: int, T: int) -> None:
 def test_window(B: int, T: int, window: int) -> None:
     config = WindowAttention.Config(**SHAPE, window=window)
     for past in PASTS:
-        total, cached = past + T, min(past, window - 1)
-        kept = list(range(past - cached, total))
+        cached = min(past, window - 1)
         pieces = config.build().plain_pieces(B, T, cached + T)
-        found = pairs(pieces, B, T, cached + T)
-        assert torch.equal(found, expected(pattern(config, total).long(), B, T, kept)), past
+        assert_is_pattern(config, pieces, B, T, list(range(past - cached, past + T)))
         assert work(pieces) <= B * T * 3 * window  # whatever the length
 
 
 @pytest.mark.parametrize(("block", "summary"), [(1, 1), (3, 1), (4, 2), (5, 5), (20, 3)])
 @pytest.mark.parametrize(("B", "T"), TS)
 def test_sparse(B: int, T: int, block: int, summary: int) -> None:
+    """A position of a block that is finished in the call stands in two places: in its block, and as a summary."""
     config = SparseAttention.Config(**SHAPE, block=block, summary=summary)
     for past in PASTS:
-        total, begun = past + T, past // block * block  # the block that was current before the call
+        total, current = past + T, past // block * block
         summaries = [s for s in range(total // block * block) if s % block >= block - summary]
-        kept = summaries + list(range(begun, total))
-        M, S = len(summaries), len(kept)
-        found = pairs(config.build().sparse_pieces(B, T, S, M), B, T, S)
-        wanted = expected(pattern(config, total).long(), B, T, kept)
-        twice = torch.tensor([s >= begun for s in summaries] + [False] * (S - M)).repeat(B)
-        own = torch.block_diag(*[_same_block(T, total, kept, block)] * B)
-        assert torch.equal(found, wanted.where(~(twice & own), 0)), past
-        assert work(config.build().sparse_pieces(B, T, S, M)) <= B * T * (block + M)
-
-
-def _same_block(T: int, total: int, kept: list[int], block: int) -> torch.Tensor:
-    """Queries that stand in the block of a key: they see it as itself, not as a summary."""
-    return torch.tensor([[t // block == s // block for s in kept] for t in range(total - T, total)])
+        places = summaries + list(range(current, total))
+        pieces = config.build().sparse_pieces(B, T, len(places), len(summaries))
+        assert_is_pattern(config, pieces, B, T, places)
+        assert work(pieces) <= B * T * (block + len(summaries))
 
 
 def test_ragged_work_follows_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,8 +82,7 @@ def test_ragged_work_follows_the_window(monkeypatch: pytest.MonkeyPatch) -> None
     part = WindowAttention.Config(**SHAPE, window=3).build()
     for T in (1, 4, 5, 40):
         pieces = part.ragged_pieces(2, T, T + 2)
-        reached = pairs(pieces, 2, T, T + 2)
-        wanted = expected(pattern(WindowAttention.Config(**SHAPE, window=3), T + 2), 2, T, list(range(T + 2)))
-        assert reached.max() == 1
-        assert (reached.bool() >= wanted).all()
+        seen = by_position(pieces, 2, T, list(range(T + 2)), T + 2)
+        assert seen.max() == 1
+        assert (seen.bool() >= pattern(WindowAttention.Config(**SHAPE, window=3), T + 2)[-T:]).all()
         assert work(pieces) <= 2 * T * (4 + 3)

@@ -30,7 +30,8 @@ def main(family: str) -> None:
         for compile_ in (False, True):
             model.zero_grad()
             nats, _, _ = Learner(Learner.Config(precision="float32", compile=compile_), model).differentiate(batch)
-            gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+            grads = [parameter.grad for parameter in model.parameters()]
+            gradient = torch.cat([grad.flatten() for grad in grads if grad is not None])
             outcomes.append((nats, gradient))
         for name, own, compiled in zip(worst, *outcomes, strict=True):
             worst[name] = max(worst[name], ((own - compiled).norm() / own.norm()).item())

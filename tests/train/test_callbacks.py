@@ -176,13 +176,13 @@ def test_a_quiet_console_writes_no_line_for_every_step(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("value", "told"), [(0, "0 "), (999.4, "999 "), (999.6, "1 k"), (1.234e7, "12.3 M"), (5e18, "5e+03 P")]
+    ("value", "told"), [(0.0, "0 "), (999.4, "999 "), (999.6, "1 k"), (1.234e7, "12.3 M"), (5e18, "5e+03 P")]
 )
 def test_numbers_are_short(value, told):
     assert si(value) == told
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3725, "1:02:05")])
+@pytest.mark.parametrize(("seconds", "told"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3725.0, "1:02:05")])
 def test_times_are_clocks(seconds, told):
     assert clock(seconds) == told
 

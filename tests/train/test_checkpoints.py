@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import shutil
 from collections import namedtuple
@@ -165,11 +166,33 @@ def test_another_configuration_is_refused_by_field(changes, fields, folder, conf
 
 
 def test_the_newest_are_kept(folder, config):
+    def fill(work: Path) -> None:
+        (work / "some").write_text("thing")
+
     checkpoints = Checkpoints(folder, config, keep=3)
     for step in (6, 8):
-        checkpoints.save(step, lambda work: (work / "some").write_text("thing") and None)
+        checkpoints.save(step, fill)
     assert checkpoints.steps() == [4, 6, 8]
     assert sorted(path.name for path in folder.iterdir()) == [f"step-{step:09d}" for step in (4, 6, 8)]
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(folder, config, monkeypatch):
+    """Killing a process loses nothing that was written; a power cut does. So the order is what can be tested."""
+    events: list[str] = []
+    sync, rename = os.fsync, Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: events.append(name_of(handle)) or sync(handle))
+    monkeypatch.setattr(Path, "rename", lambda self, to: events.append(f"-> {Path(to).name}") or rename(self, to))
+
+    def name_of(handle: int) -> str:
+        return next(path.name for path in [folder, *folder.rglob("*")] if path.stat().st_ino == os.fstat(handle).st_ino)
+
+    def fill(work: Path) -> None:
+        for name in ("one", "two"):
+            (work / name).write_text(name)
+
+    Checkpoints(folder, config, keep=9).save(6, fill)
+    inside = ["config.yaml", "one", "two", "manifest.json", ".unfinished-step-000000006"]
+    assert events == [*inside, "-> step-000000006", "checkpoints"]
 
 
 def test_resuming_tidies_up(folder, trainer):

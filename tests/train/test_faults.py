@@ -40,17 +40,18 @@ def ask(home) -> Iterator[Ask]:
     command = [sys.executable, str(Path(__file__).with_name("faults.py"))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # a fork of one thread is whole
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdin
-    assert process.stdout
+    requests, answers = process.stdin, process.stdout
+    assert requests is not None
+    assert answers is not None
 
     def ask(run: str, folder: Path, **request: Any) -> dict[str, Any]:
-        process.stdin.write(json.dumps({"run": run, "folder": str(folder), "home": str(home), **request}) + "\n")
-        process.stdin.flush()
-        return json.loads(process.stdout.readline())
+        requests.write(json.dumps({"run": run, "folder": str(folder), "home": str(home), **request}) + "\n")
+        requests.flush()
+        return json.loads(answers.readline())
 
     yield ask
-    process.stdin.close()
-    process.stdout.close()
+    requests.close()
+    answers.close()
     process.wait(timeout=60)
 
 

@@ -15,7 +15,7 @@ import torch
 import yaml
 
 import everlong
-from everlong.core.errors import CheckpointError, ConfigError
+from everlong.core.errors import CheckpointError, ConfigError, DataError
 from everlong.data import ByteCodec
 from everlong.train import (
     WSD,
@@ -185,14 +185,14 @@ def test_two_trainers_do_not_share_a_folder(start, trained):
         (everlong.config("transformer:nano", vocabulary=256), TRAINING, "model.vocabulary"),
         (everlong.config("transformer:nano", context_limit=15), TRAINING, "trainer.window"),
         (everlong.config("transformer:nano", context_limit=99), TRAINING.replace(carry=True), "trainer.carry"),
-        (MODEL, TRAINING.replace(window=400, batch=1), "trainer.window"),
+        (MODEL, TRAINING.replace(window=10**5, batch=1), "window x batch"),
     ],
 )
 def test_what_does_not_fit_together_is_refused_before_any_work(model, training, field, start, home):
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises((ConfigError, DataError)) as caught:
         start("misfit", model=model, training=training)
     assert caught.value.field == field
-    assert not list((home / "misfit").glob("checkpoints/*"))
+    assert not (home / "misfit").exists()  # so that a better try finds nothing in its way
 
 
 def test_a_folder_that_cannot_be_made_is_refused(start, home):
@@ -238,7 +238,7 @@ def test_a_damaged_configuration_is_named(content, copied):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"kind": "other"}', "7"])
 def test_a_damaged_codec_is_named(content, copied):
     (copied / "codec.json").write_text(content)
-    with pytest.raises((CheckpointError, everlong.EverlongError)):
+    with pytest.raises((CheckpointError, DataError)):
         load_run(copied)
 
 
@@ -263,5 +263,5 @@ def test_codecs_are_kept_whole(trained):
 
 def test_the_roofline_draws_nothing_from_the_generators():
     before = torch.get_rng_state()
-    assert matmul_rate(torch.float32, seconds=0.0) == 0 or True
+    assert matmul_rate(torch.float32, seconds=0.0) > 0
     assert torch.equal(torch.get_rng_state(), before)

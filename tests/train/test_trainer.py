@@ -12,6 +12,7 @@ import torch
 
 from everlong.core.errors import CheckpointError, ConfigError, TrainingError
 from everlong.data import Batch, Loader
+from everlong.model.language_model import LanguageModel
 from everlong.train import Callback, Checkpoints, Cosine, Result, Step, Trainer
 from everlong.train.randomness import random_tensors, random_values, restore_random, seed_all
 
@@ -53,7 +54,7 @@ class Without(Loader):
                 return batch
 
 
-def spoil(model: torch.nn.Module, calls: set[int], bad: float) -> None:
+def spoil(model: LanguageModel, calls: set[int], bad: float) -> None:
     """Makes the logits of some calls useless."""
     count = iter(range(10**6))
     model.head.register_forward_hook(lambda *_: _[-1] * bad if next(count) in calls else _[-1])
@@ -64,10 +65,10 @@ def state(model: torch.nn.Module) -> list[bytes]:
 
 
 @pytest.fixture
-def model(small) -> Callable[..., torch.nn.Module]:
+def model(small) -> Callable[..., LanguageModel]:
     """Builds the same model again and again."""
 
-    def make(family: str = "transformer") -> torch.nn.Module:
+    def make(family: str = "transformer") -> LanguageModel:
         torch.manual_seed(0)
         return small(family)
 

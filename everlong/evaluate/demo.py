@@ -1,0 +1,165 @@
+"""The demo: from raw bytes to a model that predicts unseen files, measured, proved and reported, in minutes.
+
+It learns the standard library's own sources, byte by byte. First it finds out how many steps fit in the time; from
+then on everything follows from the configuration and the seed. A folder that holds a demo already is gone on with:
+its steps are kept, and what is trained is not trained again.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import everlong
+from everlong.core.accounting import parameter_count
+from everlong.core.config import Config, check
+from everlong.core.errors import TrainingError
+from everlong.data import ByteCodec, Corpus, Loader
+from everlong.evaluate.bits_per_byte import BitsPerByte, evaluate
+from everlong.evaluate.compressors import Baselines, baselines
+from everlong.evaluate.round_trip import RoundTrip, round_trip
+from everlong.generate import Sampling, generate
+from everlong.train import WSD, AdamW, ConsoleProgress, DataConfig, Result, Run, Trainer, load_run, train
+from everlong.train.run import CONFIG, read_run
+
+
+class Settings(Config):
+    """Everything that the demo follows from, but for the time."""
+
+    preset: str = "window:tiny"
+    overrides: dict[str, Any]
+    """Arguments of the preset."""
+    training: Trainer.Config
+    """Its `steps` are replaced by as many as fit in the time."""
+    data: DataConfig = DataConfig()
+    """The standard library's sources; a share of the files is held out."""
+    prompt: str = "def "
+    """What the sample continues."""
+    sample_tokens: int = 600
+    sampling: Sampling = Sampling(temperature=0.7, top_p=0.95)
+    file_bytes: int = 8192
+    """The held-out file of about this size makes the round trip."""
+
+
+DEMO = Settings(
+    overrides={"layers": 4, "width": 128, "heads": 2, "window": 256},
+    training=Trainer.Config(
+        steps=1,
+        window=512,
+        batch=24,
+        optimizer=AdamW.Config(learning_rate=4e-3),
+        schedule=WSD(warmup=0.05, decay=0.5),
+        evaluate_every=200,
+    ),
+)
+"""What `everlong demo` runs."""
+
+WARM_UP, TIMED = 3, 9
+"""Steps that are made to find out how long one takes."""
+OVERHEAD = 1.04
+"""Training takes longer than its steps by about this factor: checkpoints, looks at held-out data."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the demo found out."""
+
+    run: Run
+    training: Result
+    held_out: BitsPerByte
+    rivals: Baselines
+    file: str
+    """The file that made the round trip."""
+    trip: RoundTrip
+    sample: str
+    """What the model made of the prompt."""
+
+    def summary(self) -> dict[str, Any]:
+        """The numbers, ready for JSON. Bits per byte of gzip, bz2 and xz are of all held-out files in one piece, which
+        suits them best; `each_alone` has them file by file."""
+        return {
+            "heldout_bits_per_byte": self.held_out.bits_per_byte,
+            "heldout_standard_error": self.held_out.standard_error,
+            "heldout_documents": self.held_out.documents,
+            "heldout_bytes": self.held_out.bytes,
+            **{f"{name}_bits_per_byte": value for name, value in self.rivals.solid.items()},
+            "xz_primed_bits_per_byte": self.rivals.xz_primed,
+            "each_alone": {f"{name}_bits_per_byte": value for name, value in self.rivals.each.items()},
+            "train_seconds": self.training.seconds,
+            "steps": self.training.step,
+            "bytes_seen": self.training.bytes_seen,
+            "parameters": parameter_count(self.run.model),
+            "roundtrip_ok": self.trip.restored,
+            "roundtrip": {"file": self.file, **asdict(self.trip)},
+            "everlong": everlong.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "threads": torch.get_num_threads(),
+        }
+
+
+def run_demo(settings: Settings, folder: Path, *, minutes: float, cache: Path | None = None) -> Findings:
+    """Trains for about `minutes`, and looks at the result from all sides.
+
+    Args:
+        folder: the run's folder; what it holds already is gone on with.
+        cache: where the corpus is kept; by default in the user's own cache.
+
+    Raises:
+        ConfigError: the folder holds a run of another configuration, or `minutes` is not above 0.
+        TrainingError: it was interrupted; the same call goes on from there.
+    """
+    check(minutes > 0, "minutes", minutes, "must be above 0; 2.5 is usual")
+    codec = ByteCodec()
+    corpus = settings.data.open(codec, cache)
+    training = settings.training.replace(steps=_steps(settings, corpus, folder, minutes))
+    result = train(
+        everlong.config(settings.preset, **settings.overrides),
+        training,
+        folder=folder,
+        data=settings.data,
+        codec=codec,
+        callbacks=[ConsoleProgress()],
+        cache=cache,
+    )
+    if result.interrupted is not None:
+        raise TrainingError("demo", f"step {result.step}", "was interrupted; the same command goes on from here")
+    return _examined(settings, load_run(folder), result, corpus)
+
+
+def _examined(settings: Settings, run: Run, result: Result, corpus: Corpus) -> Findings:
+    held_out = corpus.validation
+    chosen = min(range(len(held_out)), key=lambda i: abs(int(held_out.byte_counts[i]) - settings.file_bytes))
+    return Findings(
+        run=run,
+        training=result,
+        held_out=evaluate(run.model, held_out),
+        rivals=baselines(held_out, corpus.train),
+        file="/".join(Path(held_out.names[chosen]).parts[-2:]),
+        trip=round_trip(run.model, run.codec, run.codec.decode(held_out.document(chosen))),
+        sample=_sample(settings, run),
+    )
+
+
+def _sample(settings: Settings, run: Run) -> str:
+    steps = generate(
+        run.model, run.codec, [settings.prompt], max_tokens=settings.sample_tokens, sampling=settings.sampling
+    )
+    return "".join(step.text for step in steps)
+
+
+def _steps(settings: Settings, corpus: Corpus, folder: Path, minutes: float) -> int:
+    """How many steps to train: those of the run that is there, or as many as fit in the time."""
+    if (folder / CONFIG).is_file():
+        return read_run(folder)[0].training.steps
+    config = settings.training
+    model = everlong.build(settings.preset, **settings.overrides)
+    loader = Loader(corpus.train, window=config.window, batch=config.batch, seed=config.seed, carry=config.carry)
+    trainer = Trainer(config.replace(steps=WARM_UP + TIMED), model, loader)
+    taken = [trainer.advance().seconds for _ in range(WARM_UP + TIMED)][WARM_UP:]
+    return max(1, round(60 * minutes / statistics.median(taken) / OVERHEAD))

@@ -1,0 +1,38 @@
+"""Compiles every family as one graph and compares it with eager, in a process of its own: the type checks of the test
+run are no code that a compiler can trace. Run by `test_compile.py`.
+
+The backend does all that inductor does, decompositions included, but write code. (Plain `aot_eager` fails on the
+gradient of torch's ELU for transposed input, whose strides torch predicts wrongly.)
+"""
+
+from __future__ import annotations
+
+import torch
+
+from everlong import LanguageModel
+from everlong.core.state import detach
+from tests.laws.catalogue import FAMILIES, shrunken
+from tests.laws.compare import assert_near, assert_states_near
+
+
+def check(model: LanguageModel) -> None:
+    """Raises AssertionError if a number differs by 1e-12: logits, states and gradients of a first and a later call."""
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager_decomp_partition", dynamic=False)
+    ids_BT, state = torch.randint(17, (2, 11)), None
+    for part in (ids_BT[:, :7], ids_BT[:, 7:]):
+        eager, other = model(part, state), compiled(part, state)
+        assert_near(other.logits, eager.logits, 1e-12, "logits")
+        assert_states_near(other.state, eager.state, 1e-12)
+        for expected, found in zip(_gradients(eager.logits, model), _gradients(other.logits, model), strict=True):
+            assert_near(found, expected, 1e-12, "gradient")
+        state = detach(eager.state)
+
+
+def _gradients(logits: torch.Tensor, model: LanguageModel) -> tuple[torch.Tensor, ...]:
+    return torch.autograd.grad(logits.square().mean(), list(model.parameters()))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for family in FAMILIES:
+        check(shrunken(family, layers=1).build().double())

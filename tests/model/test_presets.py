@@ -1,0 +1,81 @@
+"""Presets: names, sizes, overrides, and errors that name the remedy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+import everlong
+from everlong import LanguageModel, config_from_dict
+from everlong.core.accounting import parameter_count
+from everlong.core.errors import ConfigError
+from everlong.model.stack import Block, Stack
+from everlong.sequence.attention import Attention, WindowAttention
+
+PARAMETERS = {"nano": (1e5, 1e6), "tiny": (1e6, 4e6), "small": (2.5e7, 3.5e7), "base": (1e8, 1.4e8)}
+
+
+def test_names() -> None:
+    names = everlong.presets()
+    assert {"transformer:nano", "window:tiny", "sparse:small", "linear:base"} <= set(names)
+    assert len(names) == len(set(names)) == 4 * len({name.partition(":")[0] for name in names})
+
+
+@pytest.mark.parametrize("name", everlong.presets())
+def test_sizes(name: str) -> None:
+    with torch.device("meta"):
+        model = everlong.build(name)
+    low, high = PARAMETERS[name.partition(":")[2]]
+    assert low <= parameter_count(model) <= high
+    assert model.config == everlong.config(name)
+    assert config_from_dict(model.config.to_dict()) == model.config
+
+
+def test_overrides_reach_the_parts() -> None:
+    config = everlong.config("window:nano", window=7, layers=2, heads=4, kv_heads=2, width=32, vocabulary=11)
+    assert isinstance(config.body, Stack.Config)
+    assert len(config.body.blocks) == 2
+    block = config.body.blocks[0]
+    assert isinstance(block, Block.Config)
+    assert isinstance(block.mixer, WindowAttention.Config)
+    mixer = block.mixer
+    assert (mixer.window, mixer.heads, mixer.kv_heads, mixer.width, config.vocabulary) == (7, 4, 2, 32, 11)
+    assert isinstance(everlong.build("window:nano", window=7), LanguageModel)
+
+
+def test_hidden_layers_follow_the_width() -> None:
+    block = everlong.config("transformer:nano", width=96).body.blocks[0]  # type: ignore[attr-defined]
+    assert block.feed_forward.hidden == 256  # 8/3 of 96
+    odd = everlong.config("transformer:nano", width=100, heads=5).body.blocks[0]  # type: ignore[attr-defined]
+    assert odd.feed_forward.hidden == 288  # 266.7, rounded up to 32
+    assert isinstance(odd.mixer, Attention.Config)
+
+
+WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "family": ("transfomer:tiny", {}, r"preset = 'transfomer:tiny': did you mean 'transformer'\? known: .*window"),
+    "no family": ("", {}, r"preset = '': .*known: linear"),
+    "size": ("window:tny", {}, r"size = 'tny': did you mean 'tiny'\? known: base, nano, small, tiny"),
+    "no size": ("window", {}, r"size = '': .*known: base"),
+    "override": ("window:nano", {"windw": 3}, r"windw = 3: did you mean 'window'\?"),
+    "override of another family": ("transformer:nano", {"window": 3}, r"window = 3: .*known: .*heads"),
+    "heads": ("transformer:nano", {"heads": 5}, r"attention.heads = 5: must divide attention.width = 96: one of"),
+    "kv heads": ("transformer:nano", {"kv_heads": 2}, r"attention.kv_heads = 2: must divide attention.heads = 3"),
+    "no kv heads": ("window:nano", {"kv_heads": 0}, r"attention.kv_heads = 0: must divide"),
+    "linear heads": ("linear:nano", {"heads": 5}, r"linear_attention.heads = 5: must divide"),
+    "layers": ("linear:nano", {"layers": 0}, r"layers = 0: must be at least 1"),
+    "width": ("linear:nano", {"width": 0}, r"width = 0: must be at least 1"),
+    "negative width": ("transformer:nano", {"width": -3}, r"width = -3: must be at least 1"),
+    "hidden": ("sparse:nano", {"hidden": 0}, r"swiglu.hidden = 0: must be at least 1"),
+    "window": ("window:nano", {"window": 0}, r"window_attention.window = 0"),
+    "summary": ("sparse:nano", {"summary": 999}, r"sparse_attention.summary = 999"),
+    "vocabulary": ("sparse:nano", {"vocabulary": 0}, r"vocabulary = 0: must be at least 2"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_names_and_numbers(case: str) -> None:
+    name, overrides, named = WRONG[case]
+    with pytest.raises(ConfigError, match=named):
+        everlong.build(name, **overrides)
