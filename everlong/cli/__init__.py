@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: what follows `everlong`; `None`: those of this process.
 
     Returns:
-        The exit code: 0, 2 for what the user can mend, 130 when interrupted.
+        The exit code: 0; 2 for what the user can mend; 1 if nobody reads the output any more; 130 when interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -70,6 +70,7 @@ def _guarded(run: Callable[[], None]) -> int:
     """Runs it, and tells an error in one message with its remedy."""
     try:
         run()
+        sys.stdout.flush()
     except EverlongError as error:
         if DEBUG in os.environ:
             raise
@@ -79,6 +80,7 @@ def _guarded(run: Callable[[], None]) -> int:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        return 1
     except OSError as error:  # a full disk, a folder without permission, whatever a verb did not foresee
         if DEBUG in os.environ:
             raise

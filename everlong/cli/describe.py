@@ -12,6 +12,7 @@ from everlong.data import ByteCodec
 from everlong.evaluate import Description, Node
 from everlong.evaluate import describe as described
 from everlong.model.language_model import LanguageModel
+from everlong.train import Trainer
 from everlong.train.console import si
 from everlong.train.run import read_run
 
@@ -21,8 +22,8 @@ def describe(
     /,
     *,
     override: Overrides = (),
-    window: int = 512,
-    batch: int = 16,
+    window: int | None = None,
+    batch: int | None = None,
     float32: bool = False,
 ) -> None:
     """Show a model part by part, and what it costs.
@@ -39,25 +40,27 @@ def describe(
     Args:
         model: a preset (see `everlong presets`), or the folder of a run
         override: arguments of the preset to change, such as layers=4
-        window: tokens of a row in training; FLOPs are the mean over that many
-        batch: rows of a training batch
+        window: tokens of a row in training, and FLOPs are the mean over that many; the run's own, or 512
+        batch: rows of a training batch; the run's own, or 16
         float32: train in float32; otherwise in bfloat16 by autocast
     """
-    config, unit = _looked_up(model, override)
+    config, unit, training = _looked_up(model, override)
+    window = training.window if window is None else window
+    batch = training.batch if batch is None else batch
     description = described(config, window=window, batch=batch, bfloat16=not float32)
     show(("part", ">parameters", ">share", "settings"), _tree(description.tree, description.tree.parameters))
     say()
     show(("cost", ">", ""), _costs(description, unit))
 
 
-def _looked_up(name: str, override: tuple[str, ...]) -> tuple[LanguageModel.Config, str]:
-    """The configuration that a name stands for, and what a token of it is."""
+def _looked_up(name: str, override: tuple[str, ...]) -> tuple[LanguageModel.Config, str, Trainer.Config]:
+    """The model that a name stands for, what a token of it is, and how it is trained."""
     if Path(name).is_dir():
         check(not override, "override", " ".join(override), "changes a preset; a run is what it is")
         run, codec = read_run(Path(name))
-        return run.model, "byte" if isinstance(codec, ByteCodec) else "token"
+        return run.model, "byte" if isinstance(codec, ByteCodec) else "token", run.training
     config = configured(name, override)
-    return config, "byte" if config.vocabulary == ByteCodec.vocabulary else "token"
+    return config, "byte" if config.vocabulary == ByteCodec.vocabulary else "token", Trainer.Config(steps=1)
 
 
 def _tree(node: Node, total: int, stem: str = "", branch: str = "") -> Iterator[tuple[str, ...]]:

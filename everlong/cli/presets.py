@@ -25,5 +25,5 @@ def presets() -> None:
 def _row(name: str) -> tuple[str, ...]:
     with torch.device("meta"):  # no weight is allocated
         model = everlong.build(name)
-    parameters, flops = si(parameter_count(model)), si(model.flops(1 << 10) / (1 << 10))
+    parameters, flops = si(float(parameter_count(model))), si(model.flops(1 << 10) / (1 << 10))
     return name, parameters, flops, memory(model.state_bytes(1 << 10)), memory(model.state_bytes(1 << 20))

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _WIDE = 200
 """Columns of a line that goes to a file or a pipe."""
 
@@ -35,13 +36,10 @@ def note(text: str) -> None:
     Console(stderr=True, highlight=False, markup=False, soft_wrap=True, style="dim").print(text)
 
 
-def memory(size: float) -> str:
+def memory(size: int) -> str:
     """Bytes in three digits and a binary prefix: `3 MiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1000:
-            return f"{size:.3g} {unit}"
-        size /= 1024
-    return f"{size:.3g} PiB"
+    power = next((p for p in range(len(_UNITS)) if size < 1000 * 1024**p), len(_UNITS) - 1)
+    return f"{size / 1024**power:.3g} {_UNITS[power]}"
 
 
 def with_error(value: float, error: float | None) -> str:

@@ -58,7 +58,7 @@ Section = Figure | Listing | Table
 
 
 def render(title: str, lead: str, headlines: Sequence[Headline], sections: Sequence[Section], footer: str) -> str:
-    """The report's HTML; every text is escaped, its control characters replaced, and a section's `svg` is taken as markup."""
+    """The report's HTML. Every text is escaped and its control characters replaced; a `svg` is taken as markup."""
     cards = "".join(map(_headline, headlines))
     body = "\n".join(map(_section, sections))
     return f"""<!doctype html>

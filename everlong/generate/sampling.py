@@ -32,7 +32,7 @@ class Sampling(Config):
     """
 
     temperature: float = 1.0
-    """Divides the logits; 0 always takes the likeliest token."""
+    """Divides the logits, by at least 1e-6; 0 always takes the likeliest token."""
     top_k: int | None = None
     """How many of the likeliest tokens stay. `None`: all."""
     top_p: float = 1.0
@@ -47,7 +47,8 @@ class Sampling(Config):
     """The same seed and prompt give the same text, whatever else is in the batch."""
 
     def __post_init__(self) -> None:
-        _check_number("temperature", self.temperature, self.temperature >= 0, "0 (greedy) or more")
+        warm = self.temperature == 0 or self.temperature >= 1e-6  # less would overflow
+        _check_number("temperature", self.temperature, warm, "0 (greedy), or at least 1e-6")
         check(self.top_k is None or self.top_k >= 1, "top_k", self.top_k, "must be at least 1, or None for all")
         _check_number("top_p", self.top_p, 0 < self.top_p <= 1, "above 0 and at most 1 (all)")
         _check_number("min_p", self.min_p, 0 <= self.min_p <= 1, "from 0 (all) to 1")
@@ -76,10 +77,10 @@ def probabilities(
     scores_BV = logits_BV.to(torch.promote_types(logits_BV.dtype, torch.float32))
     if recent_BW is not None:
         scores_BV = _penalised(scores_BV, recent_BW, sampling.repetition_penalty)
-    best_B1 = finite(scores_BV.amax(-1, keepdim=True))
+    finite(scores_BV.amax(-1))
     if sampling.temperature == 0:
         return F.one_hot(scores_BV.argmax(-1), scores_BV.shape[-1]).to(scores_BV.dtype)
-    p_BV = torch.softmax((scores_BV - best_B1) / sampling.temperature, dim=-1)  # the best is 0: none overflows
+    p_BV = torch.softmax(scores_BV / sampling.temperature, dim=-1)
     if sampling.top_k is None and sampling.top_p == 1 and sampling.min_p == 0:
         return p_BV
     p_BV, order_BV = p_BV.sort(dim=-1, descending=True, stable=True)

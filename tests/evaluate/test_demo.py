@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,8 @@ from everlong.evaluate.compressors import baselines
 from everlong.evaluate.demo import DEMO, Settings, run_demo
 from everlong.evaluate.demo_report import demo_report
 from everlong.evaluate.report import _CONTROL
-from everlong.train import DataConfig, Progress, Result, Trainer
+from everlong.train import Progress, Result, Trainer
+from tests.evaluate.miniature import miniature_in
 from tests.evaluate.test_report import Page
 
 PROMISED = {
@@ -31,18 +31,7 @@ PROMISED = {
 
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory) -> Settings:
-    folder: Path = tmp_path_factory.mktemp("demo")
-    for i in range(12):
-        (folder / f"{i}.py").write_text(f"def f{i}(x):\n    return x < {i} & x\n" * (i + 3))
-    return Settings(
-        preset="linear:nano",
-        overrides={"layers": 1, "width": 16, "heads": 1},
-        training=Trainer.Config(steps=1, window=16, batch=2, log_every=1, evaluate_every=2, evaluate_windows=2),
-        data=DataConfig(sources=(str(folder),), validation_fraction=0.4),
-        prompt="def <T>",
-        sample_tokens=20,
-        file_bytes=300,
-    )
+    return miniature_in(tmp_path_factory.mktemp("demo"))
 
 
 @pytest.fixture(scope="session")
@@ -76,7 +65,7 @@ def test_the_file_of_the_round_trip_is_held_out(done):
     corpus = settings.data.open(findings.run.codec, folder.parent / "cache")
     sizes = dict(zip(corpus.validation.names, corpus.validation.byte_counts.tolist(), strict=True))
     (name,) = [name for name in sizes if name.endswith(findings.file)]
-    assert abs(sizes[name] - 300) == min(abs(size - 300) for size in sizes.values())
+    assert abs(sizes[name] - 100) == min(abs(size - 100) for size in sizes.values())
     assert findings.trip.bytes == sizes[name]
 
 

@@ -63,7 +63,7 @@ def test_rows_are_filtered_each_by_its_own_distribution():
     assert len(set((together > 0).sum(1).tolist())) > 1
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1e-30, 1.0, 1e30])
+@pytest.mark.parametrize("temperature", [0.0, 1e-6, 1.0, 1e30])
 def test_excluded_tokens_stay_out_at_any_temperature(temperature):
     logits_BV = torch.tensor([[-torch.inf, 1e4, -1e4, -torch.inf]])
     p_BV = probabilities(logits_BV, Sampling(temperature=temperature, top_p=0.99))
@@ -84,6 +84,12 @@ def test_draws_follow_the_probabilities():
     counts = torch.bincount(ids, minlength=6).double()
     deviation = (n * p_V * (1 - p_V)).sqrt()
     assert ((counts - n * p_V).abs() <= 4 * deviation).all()  # 0 where the probability is 0
+
+
+@pytest.mark.parametrize(("uniform", "drawn"), [(0.0, 1), (0.5, 2), (1 - 2**-53, 2)])
+def test_the_ends_of_the_uniform_interval_draw_nothing_impossible(uniform, drawn, monkeypatch):
+    monkeypatch.setattr(torch, "rand", lambda *size, **_: torch.full(size, uniform, dtype=torch.float64))
+    assert draw(torch.tensor([[0.0, 0.5, 0.5, 0.0]]), [torch.Generator()]).tolist() == [drawn]
 
 
 def test_a_row_draws_the_same_in_any_company():
@@ -113,6 +119,7 @@ def test_logits_that_are_not_finite_are_an_error(bad):
     ("field", "value"),
     [
         ("temperature", -0.1),
+        ("temperature", 1e-9),
         ("temperature", math.nan),
         ("temperature", math.inf),
         ("top_k", 0),

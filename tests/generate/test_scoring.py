@@ -112,6 +112,7 @@ def test_blocks_of_a_file_are_the_codecs_own(monkeypatch):
     monkeypatch.setattr(scoring, "BLOCK", 16)
     monkeypatch.setattr(codec, "BLOCK", 16)
 
+    @settings(max_examples=200)
     @given(data=st.lists(st.sampled_from([b"\n", b"ab", b"cdefgh"]), max_size=40).map(b"".join))
     def check(data):
         assert list(scoring._blocks(io.BytesIO(data))) == list(codec.blocks(data))

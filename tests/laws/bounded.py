@@ -10,14 +10,14 @@ from torch import nn
 from everlong.core.state import state_bytes, state_tensors
 from tests.laws.stream import Stream
 
-LENGTHS = (1, 2, 3, 4, 5, 8, 13, 21)
+LENGTHS = (1, 2, 4, 5, 8, 15)
 
 
 def check_bounded(part: Any, width: int, lengths: Sequence[int] = LENGTHS, rows: int = 3) -> None:
     """Raises AssertionError if the storage that a state keeps alive differs from `part.state_bytes` a row."""
     for T in lengths:
         stream = Stream.random(rows, T, width, seed=T)
-        for cuts in ([], [T // 2], [T - 1], list(range(1, T))):
+        for cuts in ([], [T // 2], list(range(1, T))):
             state = final_state(part, stream, cuts)
             measured, declared = state_bytes(state), rows * part.state_bytes(T)
             what = f"not bounded: after {T} positions, cut before {cuts}, the state holds"

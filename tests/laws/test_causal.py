@@ -16,7 +16,7 @@ from tests.laws.stream import Stream, random_layout, seeds
 @pytest.mark.parametrize("ragged", [False, True], ids=["plain", "ragged"])
 def test_catalogue(name: str, ragged: bool) -> None:
     config = CATALOGUE[name]
-    stream = Stream.random(2, 12, width(config))
+    stream = Stream.random(2, 10, width(config))
     check_causal(make(config), random_layout(stream, seed=1) if ragged else stream)
 
 

@@ -29,7 +29,7 @@ def test_single_tokens(name: str, ragged: bool) -> None:
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(cuts=cuts(T), seed=seeds, ragged=st.booleans())
 def test_any_cuts(name: str, cuts: list[int], seed: int, ragged: bool) -> None:
     config = CATALOGUE[name]

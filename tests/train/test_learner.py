@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import subprocess
@@ -128,6 +129,19 @@ def test_carrying_is_not_beginning_anew(small, settings, load):
     learner.streams = None
     forgotten, _, _ = learner.differentiate(batch)
     assert heard.item() != forgotten.item()
+
+
+def test_streams_begin_anew_with_the_epoch(small, settings, load):
+    config = settings(carry=True)
+    loader, model = load(config), small("linear")
+    learner, anew = Learner(config, model), Learner(config, copy.deepcopy(model))
+    learner.learn(next(loader), 1.0)
+    assert learner.streams is not None
+    batch = next(loader)
+    while not batch.fresh:
+        batch = next(loader)
+    anew.model.load_state_dict(model.state_dict())
+    assert learner.learn(batch, 1.0).nats == anew.learn(batch, 1.0).nats
 
 
 def test_nothing_is_carried_unless_asked(small, settings, load):

@@ -92,9 +92,9 @@ def test_rate_is_base_times_multiplier_times_schedule():
 
 
 def test_muon_updates_have_the_size_of_adamws():
-    model = nn.Linear(64, 128, bias=False)
+    model = nn.Linear(256, 256, bias=False)
     before = model.weight.detach().clone()
-    model.weight.grad = torch.randn(128, 64)
+    model.weight.grad = torch.randn(256, 256)
     Muon.Config(learning_rate=0.01, weight_decay=0.0).build(model).step(1.0)
     size = (model.weight - before).square().mean().sqrt().item()
     assert 0.1 * 0.01 < size < 0.4 * 0.01  # AdamW's is 0.2 to 0.4 of its rate (arXiv 2502.16982, section 2.2)
