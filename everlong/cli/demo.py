@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from everlong.cli.tables import note, say, show, with_error
+from everlong.core.errors import CompressionError
 from everlong.evaluate import figure
 from everlong.evaluate.demo import DEMO, Findings, run_demo
 from everlong.evaluate.demo_report import demo_report
@@ -41,6 +42,8 @@ def demo(*, minutes: float = 2.5, out: Path = Path("runs/demo"), anew: bool = Fa
     write_text(out / "report.html", demo_report(findings, DEMO))
     _print(findings)
     say(f"\n{out / 'report.html'}")
+    if not findings.trip.restored:
+        raise CompressionError("roundtrip", findings.file, "did not come back: this is a defect; please report it")
 
 
 def _print(findings: Findings) -> None:

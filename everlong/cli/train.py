@@ -74,6 +74,7 @@ def train(
     say(str(folder))
     if result.interrupted is not None:
         note("stopped; the same command goes on from here")
+        raise SystemExit(128 + result.interrupted)  # as shells have it
 
 
 def prepare(arguments: Sequence[str]) -> Callable[..., None]:

@@ -20,6 +20,7 @@ from everlong.core.accounting import parameter_count
 from everlong.core.config import Config, check
 from everlong.core.errors import TrainingError
 from everlong.data import ByteCodec, Corpus, Loader
+from everlong.data.progress import progress
 from everlong.evaluate.bits_per_byte import BitsPerByte, evaluate
 from everlong.evaluate.compressors import Baselines, baselines
 from everlong.evaluate.round_trip import RoundTrip, round_trip
@@ -42,7 +43,7 @@ class Settings(Config):
     """What the sample continues."""
     sample_tokens: int = 600
     sampling: Sampling = Sampling(temperature=0.7, top_p=0.95)
-    file_bytes: int = 8192
+    file_bytes: int = 4096
     """The held-out file of about this size makes the round trip."""
 
 
@@ -147,10 +148,13 @@ def _examined(settings: Settings, run: Run, result: Result, corpus: Corpus) -> F
 
 
 def _sample(settings: Settings, run: Run) -> str:
-    steps = generate(
-        run.model, run.codec, [settings.prompt], max_tokens=settings.sample_tokens, sampling=settings.sampling
-    )
-    return "".join(step.text for step in steps)
+    most, text = settings.sample_tokens, ""
+    steps = generate(run.model, run.codec, [settings.prompt], max_tokens=most, sampling=settings.sampling)
+    with progress("writing a sample", most) as advance:
+        for step in steps:
+            text += step.text
+            advance(1.0)
+    return text
 
 
 def _steps(settings: Settings, corpus: Corpus, folder: Path, minutes: float) -> int:
@@ -161,5 +165,10 @@ def _steps(settings: Settings, corpus: Corpus, folder: Path, minutes: float) -> 
     model = everlong.build(settings.preset, **settings.overrides)
     loader = Loader(corpus.train, window=config.window, batch=config.batch, seed=config.seed, carry=config.carry)
     trainer = Trainer(config.replace(steps=WARM_UP + TIMED), model, loader)
-    taken = [trainer.advance().seconds for _ in range(WARM_UP + TIMED)][WARM_UP:]
-    return max(1, round(60 * minutes / statistics.median(taken) / OVERHEAD))
+    taken = []
+    with progress("timing steps", (WARM_UP + TIMED) * config.window * config.batch) as advance:
+        for _ in range(WARM_UP + TIMED):
+            step = trainer.advance()
+            taken.append(step.seconds)
+            advance(float(step.bytes))
+    return max(1, round(60 * minutes / statistics.median(taken[WARM_UP:]) / OVERHEAD))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from everlong.core.errors import CompressionError
 from everlong.data import Codec
 from everlong.data.progress import progress
 from everlong.generate import compress, decompress, model_fingerprint
@@ -31,10 +32,17 @@ def round_trip(model: LanguageModel, codec: Codec, data: bytes) -> RoundTrip:
     fingerprint = model_fingerprint(model, codec)
     with reached("compressing", len(data)) as done:
         blob = compress(model, codec, data, fingerprint, progress=done)
-    with reached("decompressing", len(data)) as done:
-        restored = decompress(model, codec, blob, fingerprint, progress=done)
     xz = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
-    return RoundTrip(len(data), len(blob), len(xz), restored == data)
+    return RoundTrip(len(data), len(blob), len(xz), _restored(model, codec, blob, fingerprint, len(data)) == data)
+
+
+def _restored(model: LanguageModel, codec: Codec, blob: bytes, fingerprint: str, size: int) -> bytes | None:
+    """What comes back; `None` if decompression finds that it is not the original."""
+    with reached("decompressing", size) as done:
+        try:
+            return decompress(model, codec, blob, fingerprint, progress=done)
+        except CompressionError:
+            return None
 
 
 @contextmanager

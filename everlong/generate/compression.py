@@ -101,8 +101,10 @@ def decompress(
 
     Raises:
         CompressionError: the file is damaged, is of another model, or numbers came out differently here.
+        ConfigError: the codec is not the model's.
         EverlongError: the model's numbers are not finite.
     """
+    check_codec(model, codec)
     header, message = unpack(blob)
     for field, ours, theirs, remedy in (
         ("fingerprint", fingerprint, header.fingerprint, "open it with the model it was compressed with"),
@@ -161,8 +163,15 @@ def _run(
     transcode: Callable[[int, np.ndarray], np.ndarray],
     progress: Progress | None,
 ) -> Int64[np.ndarray, " n"]:
-    """The loop of both directions. `transcode` codes the next symbol of every lane, given the place of the first among
-    all tokens and the cumulative frequencies (B, V + 1), and tells which it was. Returns the ids, interleaved."""
+    """The loop of both directions.
+
+    Args:
+        transcode: codes the next symbol of every lane, and tells which. It is given the place that the first lane's
+            has among all, and the cumulative frequencies (B, V + 1).
+
+    Returns:
+        The ids of all tokens, interleaved.
+    """
     stream = Stream(model, codec.bos, rows=header.lanes, context=header.context or None)
     alphabet_V, length_V = _alphabet(codec), codec.byte_lengths()
     ids_N, done = array("q"), 0  # it grows with what is decoded: a header's word is not enough to allocate by

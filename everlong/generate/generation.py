@@ -8,7 +8,7 @@ not affect each other: each has random numbers of its own, and leaves the batch 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -78,7 +78,9 @@ def generate(
     check(all(stops), "stop", list(stop), "must not hold an empty string, which would end every text at once")
     sampling = Sampling() if sampling is None else sampling
     ids = prompt_ids(model, codec, prompts, state, new=max_tokens)
-    rows = [_Row(i, ids[i], generator, Text(stops)) for i, generator in enumerate(_generators(sampling.seed, prompts))]
+    recent = [deque(row[-sampling.repetition_window :].tolist(), sampling.repetition_window) for row in ids]
+    generators = _generators(sampling.seed, prompts)
+    rows = [_Row(*row, Text(stops)) for row in zip(range(len(ids)), recent, generators, strict=True)]
     decoding = _Decoding(model, sampling, codec.pad, _allowed(model, codec, eos=stop_at_eos))
     return _steps(codec, decoding, rows, ids, state, max_tokens)
 
@@ -86,8 +88,8 @@ def generate(
 class _Row:
     """One prompt and what has been made of it."""
 
-    def __init__(self, index: int, ids_T: np.ndarray, generator: torch.Generator, text: Text) -> None:
-        self.index, self.recent, self.generator, self.text = index, ids_T.tolist(), generator, text
+    def __init__(self, index: int, recent: deque[int], generator: torch.Generator, text: Text) -> None:
+        self.index, self.recent, self.generator, self.text = index, recent, generator, text
         self.finished: Literal["eos", "stop", "length"] | None = None
 
     def step(self, codec: Codec, token: int, *, last: bool) -> Step:
@@ -120,7 +122,7 @@ class _Decoding:
         recent_BW = None
         if self.sampling.repetition_penalty != 1:
             W = self.sampling.repetition_window
-            padded = [[self.pad] * (W - len(row.recent)) + row.recent[-W:] for row in rows]
+            padded = [[self.pad] * (W - len(row.recent)) + [*row.recent] for row in rows]
             recent_BW = torch.tensor(padded, device=logits_BV.device)
         p_BV = probabilities(logits_BV.masked_fill(~self.allowed_V, -torch.inf), self.sampling, recent_BW)
         return draw(p_BV, [row.generator for row in rows])

@@ -52,8 +52,8 @@ def prompt_ids(
     model: LanguageModel, codec: Codec, prompts: Sequence[bytes | str], state: StreamState | None, *, new: int
 ) -> Ids:
     """The ids that each row is to read, checked against the model's limit with `new` tokens to be made of them."""
-    begin = [codec.bos] if state is None else []
-    ids = [np.asarray([*begin, *codec.encode(as_bytes(prompt, "prompt"))], dtype=np.int64) for prompt in prompts]
+    begin = np.array([codec.bos] if state is None else [], dtype=np.int64)
+    ids = [np.concatenate([begin, codec.encode(as_bytes(prompt, "prompt"))]) for prompt in prompts]
     if not ids:
         raise ContextError("prompts", 0, "give at least one; an empty prompt is BOS alone")
     if not all(len(row) for row in ids):

@@ -4,6 +4,8 @@ Both functions pass on what they write, so that sums or plots can be made of it 
 
     for piece in write_npy(score(model, codec, "war_and_peace.txt"), "scores.npy"):
         totals.add(piece)
+
+Both raise `DataError` when the file cannot be written.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from everlong.core.errors import DataError
 from everlong.generate.scoring import SURPRISAL
 
 
@@ -57,5 +60,8 @@ def _whole_file(path: Path) -> Iterator[BufferedWriter]:
         with partial.open("wb") as file:
             yield file
         os.replace(partial, path)
+    except OSError as error:
+        remedy = f"cannot be written ({error.strerror}): check that its folder exists, may be written, and has room"
+        raise DataError("output", str(path), remedy) from error
     finally:
         partial.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everlong.core.config import check
+from everlong.core.errors import ContextError
 from everlong.core.norm import RMSNorm
 from everlong.core.part import Part
 from everlong.core.span import Span
@@ -84,6 +85,9 @@ class Stack(Part):
     def forward(
         self, x_BTD: Float[Tensor, "b t d"], span: Span, state: tuple[Any, ...] | None = None
     ) -> tuple[Float[Tensor, "b t d"], tuple[Any, ...]]:
+        if state is not None and len(state) != len(self.blocks):
+            remedy = f"this stack has {len(self.blocks)}; pass what this very model returned"
+            raise ContextError("state", f"states of {len(state)} parts", remedy)
         states = []
         for block, before in zip(self.blocks, state or (None,) * len(self.blocks), strict=True):
             x_BTD, after = block(x_BTD, span, before)

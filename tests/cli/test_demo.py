@@ -7,6 +7,7 @@ import json
 import pytest
 
 from everlong.cli import demo as module
+from everlong.evaluate.round_trip import RoundTrip
 from tests.evaluate.miniature import miniature_in
 
 
@@ -37,6 +38,16 @@ def test_it_reports_goes_on_and_begins_anew(everlong, tmp_path):
     (out / "old").touch()
     assert everlong("demo", "--minutes", 0.002, "--out", out, "--anew").code == 0
     assert not (out / "old").exists()
+
+
+@pytest.mark.usefixtures("small")
+def test_a_round_trip_that_fails_is_reported_and_refused(everlong, tmp_path, monkeypatch):
+    monkeypatch.setattr("everlong.evaluate.demo.round_trip", lambda *_: RoundTrip(3, 2, 4, restored=False))
+    outcome = everlong("demo", "--minutes", 0.002, "--out", tmp_path / "demo")
+    assert outcome.code == 2
+    assert "roundtrip" in outcome.err
+    assert json.loads((tmp_path / "demo" / "summary.json").read_text())["roundtrip_ok"] is False
+    assert "FAILED" in (tmp_path / "demo" / "report.html").read_text()
 
 
 @pytest.mark.usefixtures("small")

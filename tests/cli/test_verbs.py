@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from everlong.core.accounting import parameter_count
 from everlong.data import ByteCodec
 from everlong.evaluate import evaluate
 from everlong.generate import Sampling, Totals, generate, score
-from everlong.train import Trainer, load_run, read_records
+from everlong.train import Progress, Result, Trainer, load_run, read_records
 from tests.cli.conftest import MODEL, SPLIT, TRAINING
 
 
@@ -75,6 +76,14 @@ def test_train_goes_on_with_what_is_there(everlong, copied, sources):
     assert outcome.code == 0
     assert str(copied) in outcome.out
     assert (copied / "metrics.jsonl").read_bytes() == before
+
+
+def test_train_that_was_stopped_says_so(everlong, sources, tmp_path, monkeypatch):
+    module = import_module("everlong.cli.train")
+    monkeypatch.setattr(module, "trained", lambda *_, **__: Result.of(Progress(step=3), interrupted=15))
+    outcome = everlong("train", *MODEL, *TRAINING, "--data", sources, "--out", tmp_path / "run")
+    assert outcome.code == 128 + 15
+    assert "goes on from here" in outcome.err
 
 
 def test_train_on_named_validation_files(everlong, sources, tmp_path):

@@ -85,6 +85,7 @@ def test_rows() -> None:
     assert torch.equal(chosen.leaves[0].b_B, torch.tensor([3, 1, 1, 2]))
     repeated = repeat_rows(example(), 2)
     assert repeated.leaves[0].b_B.tolist() == [1, 1, 2, 2, 3, 3]
+    assert repeated.other is not None
     assert repeated.other.a_BN.shape == (6, 2, 2)
 
 

@@ -6,6 +6,7 @@ import lzma
 
 import pytest
 
+from everlong.core.errors import CompressionError
 from everlong.data import ByteCodec
 from everlong.evaluate import round_trip as module
 from everlong.evaluate.round_trip import reached, round_trip
@@ -26,8 +27,12 @@ def test_sizes_are_those_of_the_files(data):
 
 
 def test_what_does_not_come_back_is_told(monkeypatch):
-    monkeypatch.setattr(module, "decompress", lambda *_, **__: DATA[:-1])
-    assert not round_trip(small().eval(), ByteCodec(), DATA).restored
+    def refuse(*_, **__):
+        raise CompressionError("sha256", "?", "differs")
+
+    for decompress in (lambda *_, **__: DATA[:-1], refuse):
+        monkeypatch.setattr(module, "decompress", decompress)
+        assert not round_trip(small().eval(), ByteCodec(), DATA).restored
 
 
 def test_totals_become_steps(monkeypatch):

@@ -37,7 +37,7 @@ def ideal_bits(symbols: list[Share]) -> float:
     return sum(32 - math.log2(frequency) for _, frequency in symbols)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(symbols=shares())
 def test_every_symbol_is_found_again(symbols):
     decoder = Decoder(encoded(symbols))
@@ -46,7 +46,7 @@ def test_every_symbol_is_found_again(symbols):
         decoder.consume(start, frequency)
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(symbols=shares())
 def test_a_message_is_less_than_a_byte_longer_than_its_information(symbols):
     assert 8 * len(encoded(symbols)) < ideal_bits(symbols) + 9

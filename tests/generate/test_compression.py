@@ -69,14 +69,14 @@ def ideal_bytes(model: LanguageModel, data: bytes, lanes: int) -> float:
 
 
 @settings(max_examples=20)
-@given(data=INPUTS, lanes=st.integers(1, 5))
+@given(data=INPUTS, lanes=st.integers(1, 8))
 def test_any_bytes_return(data, lanes):
     returns(single(), data, lanes=lanes)
 
 
 @pytest.mark.slow
 @settings(max_examples=200)
-@given(data=INPUTS, lanes=st.integers(1, 5))
+@given(data=INPUTS, lanes=st.integers(1, 8))
 def test_any_bytes_return_at_length(data, lanes):
     returns(single(), data, lanes=lanes)
 
@@ -119,7 +119,7 @@ def test_five_real_files_take_their_scored_bits(lanes):
 def test_a_model_that_is_sure_pays_nothing_for_the_unlikely(sharp):
     model = small(layers=1, sharp=sharp)
     likeliest = Sampling(temperature=0.0)
-    steps = generate(model, CODEC, [b""], max_tokens=200, sampling=likeliest, stop_at_eos=False)
+    steps = generate(model, CODEC, [b""], max_tokens=120, sampling=likeliest, stop_at_eos=False)
     data = b"".join(step.data for step in steps)
     expected = scored_bytes(model, data)
     assert expected < 20
@@ -286,14 +286,10 @@ def test_a_codec_of_another_model_is_refused(tokenizer_codec):
 
 
 def test_fingerprints_tell_models_apart(tokenizer_codec):
-    model = small(vocabulary=tokenizer_codec.vocabulary)
-    names = {model_fingerprint(model, CODEC), model_fingerprint(model, tokenizer_codec)}
-    assert model_fingerprint(small(vocabulary=tokenizer_codec.vocabulary), CODEC) in names
-    names |= {
-        model_fingerprint(other, CODEC) for other in (small(sharp=1), small(dtype=torch.float32), small(window=7))
-    }
+    one, others = small(), [small(sharp=1), small(dtype=torch.float32), small(window=7), small()]
     with torch.no_grad():
-        model.head.weight[0, 0] += 1e-12
-    names.add(model_fingerprint(model, CODEC))
+        others[-1].head.weight[0, 0] += 1e-12
+    names = {model_fingerprint(model, CODEC) for model in [one, *others]} | {model_fingerprint(one, tokenizer_codec)}
     assert len(names) == 6
     assert {len(name) for name in names} == {32}
+    assert model_fingerprint(small(), CODEC) in names

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from everlong.core.errors import DataError
 from everlong.data import ByteCodec
 from everlong.generate import SURPRISAL, score, write_jsonl, write_npy
 from tests.generate.small import small
@@ -53,4 +55,18 @@ def test_what_was_not_finished_leaves_nothing_behind(write, pieces, tmp_path):
     left = write(pieces, tmp_path / "scores")
     next(left)
     left.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("write", [write_npy, write_jsonl])
+def test_a_file_that_cannot_be_written_is_named(write, pieces, tmp_path):
+    with pytest.raises(DataError, match="absent"):
+        list(write(pieces, tmp_path / "absent" / "scores"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_named(pieces, tmp_path):
+    (tmp_path / "scores.partial").symlink_to("/dev/full")
+    with pytest.raises(DataError, match="No space"):
+        list(write_jsonl(pieces, tmp_path / "scores"))
     assert list(tmp_path.iterdir()) == []

@@ -22,7 +22,7 @@ def until_stop(data: bytes, stops: list[bytes]) -> bytes:
     return data
 
 
-@settings(max_examples=500)
+@settings(max_examples=300)
 @given(pieces=st.lists(FEW, max_size=8), stops=STOPS)
 def test_stops_are_found_across_pieces_and_never_shown(pieces, stops):
     text, shown, given_so_far = Text(stops), b"", b""

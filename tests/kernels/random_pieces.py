@@ -6,7 +6,7 @@ Legend: B batch rows, T queries a row, S keys a row, H query heads, G key/value 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -24,6 +24,16 @@ class Problem:
     v_BSGD: Tensor
     pieces: Pieces
     visibility: Visibility | None = None
+
+    def leaves(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, fresh, with gradients."""
+        q, k, v = (x.clone().requires_grad_() for x in (self.q_BTHD, self.k_BSGD, self.v_BSGD))
+        return q, k, v
+
+    def double(self) -> Problem:
+        """The same numbers in float64."""
+        q, k, v = (x.double() for x in (self.q_BTHD, self.k_BSGD, self.v_BSGD))
+        return replace(self, q_BTHD=q, k_BSGD=k, v_BSGD=v)
 
     @property
     def seen_QK(self) -> Tensor:

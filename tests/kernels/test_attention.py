@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -27,7 +28,7 @@ seeds = st.integers(0, 2**16)
 def check_agrees(attention: Attention, case: Problem) -> None:
     """Raises AssertionError if output, log-sum-exp or a gradient is off by 1e-13."""
     scale = 0.6  # not the default, so that none is forgotten
-    inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+    inputs = case.leaves()
     out, lse = attention(*inputs, case.pieces, case.visibility, scale)
     expected_out, expected_lse = oracle.attend(*inputs, case.seen_QK, scale)
     assert not lse.requires_grad
@@ -66,7 +67,7 @@ def test_long_causal_square(form: str, T: int) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_gradcheck(form: str) -> None:
     case = problem(39, by_data=True)  # small, and of two pieces
-    inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+    inputs = case.leaves()
     assert torch.autograd.gradcheck(lambda q, k, v: FORMS[form](q, k, v, case.pieces, case.visibility, 0.7)[0], inputs)
 
 
@@ -97,10 +98,10 @@ def test_no_keys_at_all(form: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_any_strides(form: str) -> None:
     """A row of one position counts as contiguous whatever its stride; the values alone decide."""
-    turned = [torch.randn(1, 3, 2, 4, dtype=torch.float64).transpose(0, 1) for _ in "qkv"]
-    assert turned[0].is_contiguous()
-    assert turned[0].stride(1) != 2 * 4
-    check_agrees(FORMS[form], Problem(*turned, (Piece(View(0, 3, 1, 1), View(0, 3, 1, 1)),)))
+    q, k, v = (torch.randn(1, 3, 2, 4, dtype=torch.float64).transpose(0, 1) for _ in "qkv")
+    assert q.is_contiguous()
+    assert q.stride(1) != 2 * 4
+    check_agrees(FORMS[form], Problem(q, k, v, (Piece(View(0, 3, 1, 1), View(0, 3, 1, 1)),)))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.bfloat16, 2e-2)])
@@ -108,12 +109,12 @@ def test_any_strides(form: str) -> None:
 def test_lower_precision(backend: kernel.Backend, dtype: torch.dtype, tolerance: float) -> None:
     for seed in range(20):
         case = problem(seed, dtype=dtype)
-        inputs = [x.requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+        inputs = case.leaves()
         with attention_backend(backend):
             out, lse = attention(*inputs, case.pieces)
         assert out.dtype == dtype
         assert lse.dtype == torch.float32
-        exact = [x.detach().double().requires_grad_() for x in inputs]
+        exact = case.double().leaves()
         expected, _ = oracle.attend(*exact, case.seen_QK, case.q_BTHD.shape[-1] ** -0.5)
         assert_near(out, expected, tolerance, "output")
         weight = pattern(expected)
@@ -126,8 +127,8 @@ def test_is_torchs_attention() -> None:
     """Against torch's public operator, with its default scale."""
     q, k, v = (torch.randn(2, 9, 3, 8, dtype=torch.float64) for _ in "qkv")
     out, _ = attention(q, k, v, (Piece(View(0, 2, 9, 9), View(0, 2, 9, 9), high=0),))
-    turned = (x.transpose(1, 2) for x in (q, k, v))
-    expected = torch.nn.functional.scaled_dot_product_attention(*turned, is_causal=True).transpose(1, 2)
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2)
     assert_near(out, expected, 1e-14, "output")
 
 
@@ -143,7 +144,7 @@ class TestOperator:
     @pytest.mark.parametrize("by_data", [False, True])
     def test_opcheck(self, by_data: bool) -> None:
         case = problem(3, by_data=by_data)
-        inputs = [x.clone().requires_grad_() for x in (case.q_BTHD, case.k_BSGD, case.v_BSGD)]
+        inputs = case.leaves()
         visibility = case.visibility.tensors() if case.visibility else []
         torch.library.opcheck(attention_cpu._flash, (*inputs, visibility, encode(case.pieces), 0.5))
 

@@ -26,6 +26,20 @@ def check_bounded(part: Any, width: int, lengths: Sequence[int] = LENGTHS, rows:
             assert batches <= {rows}, f"{what} tensors of {batches} rows, not {rows}"
 
 
+def check_bounded_by_document(part: nn.Module, stream: Stream, cuts: Sequence[int]) -> None:
+    """Raises AssertionError if a row of several documents keeps more, or less, than its last document alone does.
+    Counts of rows, which only ragged states have, are not compared."""
+    b, index_R = list(stream.documents())[-1]
+    last = Stream(stream.x_BTD[b, index_R][None], stream.ids_BT[b, index_R][None])
+    held, alone = (_vector_bytes(final_state(part, s, c)) for s, c in ((stream, cuts), (last, [])))
+    what = f"not bounded: after a document at {index_R.tolist()}, the state holds"
+    assert held == alone, f"{what} {held} bytes of vectors, alone it is {alone}"
+
+
+def _vector_bytes(state: Any) -> int:
+    return state_bytes([tensor for tensor in state_tensors(state) if tensor.is_floating_point()])
+
+
 def final_state(part: nn.Module, stream: Stream, cuts: Sequence[int]) -> Any:
     """The state after a whole stream."""
     state = None

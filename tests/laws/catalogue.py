@@ -85,7 +85,10 @@ class Embedded(Part):
         self.model = model
 
     def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
-        hook = self.model.embedding.register_forward_hook(lambda _module, _inputs, output: output + x_BTD)
+        def add(_module: nn.Module, _inputs: Any, embedded_BTD: Tensor) -> Tensor:
+            return embedded_BTD + x_BTD
+
+        hook = self.model.embedding.register_forward_hook(add)
         try:
             output = self.model(span.ids_BT, state, documents=span.document_BT, real=span.real_BT)
         finally:
@@ -104,9 +107,9 @@ def width(config: Config) -> int:
     return (config.body if isinstance(config, LanguageModel.Config) else config).width  # type: ignore[attr-defined]
 
 
-def make(config: Config, dtype: torch.dtype = torch.float64) -> Part:
-    """Builds an example, with weights so large that the output depends on everything."""
-    part = config.build().to(dtype)
+def make(config: Config) -> Part:
+    """Builds an example in float64, with weights so large that the output depends on everything."""
+    part = config.build().double()
     shake(part)
     return Embedded(part) if isinstance(part, LanguageModel) else part
 

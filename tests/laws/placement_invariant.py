@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from everlong.kernels.attention import attention_backend
 from tests.laws.compare import assert_near, pattern
 from tests.laws.stream import Stream, place
 
-Oracle = Callable[[dict[str, Tensor], Stream], Tensor]
+Oracle = Callable[[Mapping[str, Tensor], Stream], Tensor]
 """From the part's weights by name, and a stream, to the outputs; only the real ones count."""
 
 TOLERANCE = {torch.float32: 8.0, torch.bfloat16: 3.0}

@@ -95,9 +95,9 @@ def place(span: Span, device: str) -> Span:
 
 
 def _map_span(span: Span, function: Callable[[Tensor], Tensor]) -> Span:
-    fields = {"document_BT": span.document_BT, "start_BT": span.start_BT, "real_BT": span.real_BT}
-    optional = {name: None if x is None else function(x) for name, x in fields.items()}
-    return Span(function(span.ids_BT), function(span.position_BT), **optional)
+    fields = (span.document_BT, span.start_BT, span.real_BT)
+    document_BT, start_BT, real_BT = (None if x is None else function(x) for x in fields)
+    return Span(function(span.ids_BT), function(span.position_BT), document_BT, start_BT, real_BT)
 
 
 def _located(document_BT: Tensor, real_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,9 +7,10 @@ from hypothesis import given
 
 import everlong
 from everlong.core.accounting import parameter_count
-from tests.laws import mutants
 from tests.laws.accounted import check_accounted, counted_flops
 from tests.laws.catalogue import CATALOGUE, combination, make, width
+from tests.laws.mutants.accounted import NOT_ACCOUNTED
+from tests.laws.mutants.base import Mutant
 from tests.laws.stream import Stream, seeds
 
 
@@ -76,7 +77,7 @@ def test_dense_attention_in_parallel() -> None:
     assert counted - 4 * width(config) * hidden_pairs == part.flops(T)
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_ACCOUNTED, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_ACCOUNTED, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match=mutant.message):
         check_accounted(mutant.make(), mutant.width)

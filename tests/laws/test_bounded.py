@@ -9,10 +9,11 @@ from everlong import Config
 from everlong.sequence.attention import WindowAttention
 from everlong.sequence.linear_attention import LinearAttention
 from everlong.width.swiglu import SwiGLU
-from tests.laws import mutants
-from tests.laws.bounded import check_bounded
+from tests.laws.bounded import check_bounded, check_bounded_by_document
 from tests.laws.catalogue import CATALOGUE, combination, make, shrunken, width
-from tests.laws.stream import seeds
+from tests.laws.mutants.base import Mutant
+from tests.laws.mutants.bounded import KEEPS_OLD_DOCUMENTS, NOT_BOUNDED
+from tests.laws.stream import Stream, random_layout, seeds
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -24,6 +25,15 @@ def test_catalogue(name: str) -> None:
 def test_combinations(seed: int) -> None:
     config = combination(seed)
     check_bounded(make(config), config.width, lengths=(1, 4, 9))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+@pytest.mark.parametrize("cuts", [[], list(range(1, 15))], ids=["whole", "single tokens"])
+def test_ragged(name: str, cuts: list[int]) -> None:
+    part = make(CATALOGUE[name])
+    for seed in range(3):
+        stream = random_layout(Stream.random(1, 15, width(CATALOGUE[name]), seed), seed)
+        check_bounded_by_document(part, stream, cuts)
 
 
 CONSTANT: dict[str, tuple[Config, int]] = {
@@ -43,7 +53,13 @@ def test_constant(name: str) -> None:
     assert {part.state_bytes(T) for T in (filled, filled + 1, 21, 10**4, 10**9)} == {part.state_bytes(filled)}
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_BOUNDED, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_BOUNDED, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match=mutant.message):
         check_bounded(mutant.make(), mutant.width)
+
+
+def test_catches_ragged() -> None:
+    stream = random_layout(Stream.random(1, 15, KEEPS_OLD_DOCUMENTS.width), seed=0)
+    with pytest.raises(AssertionError, match="bytes of vectors"):
+        check_bounded_by_document(KEEPS_OLD_DOCUMENTS.make(), stream, [])

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.laws import mutants
 from tests.laws.catalogue import CATALOGUE, combination, make, width
 from tests.laws.causal import check_causal
+from tests.laws.mutants.base import Mutant
+from tests.laws.mutants.causal import NOT_CAUSAL
 from tests.laws.stream import Stream, random_layout, seeds
 
 
@@ -27,7 +28,7 @@ def test_combinations(seed: int, ragged: bool) -> None:
     check_causal(make(config), random_layout(stream, seed) if ragged else stream)
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_CAUSAL, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_CAUSAL, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match=mutant.message):
         check_causal(mutant.make(), Stream.random(2, 12, mutant.width))

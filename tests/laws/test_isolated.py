@@ -9,9 +9,10 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from tests.laws import mutants
 from tests.laws.catalogue import CATALOGUE, combination, make, width
 from tests.laws.isolated import check_isolated
+from tests.laws.mutants.base import Mutant
+from tests.laws.mutants.isolated import NOT_ISOLATED
 from tests.laws.stream import Stream, random_layout, seeds
 
 X = -1  # padding
@@ -43,8 +44,8 @@ def test_combinations(seed: int) -> None:
     check_isolated(make(config), random_layout(Stream.random(3, 9, width(config), seed), seed))
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_ISOLATED, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_ISOLATED, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     stream = laid_out(Stream.random(2, 12, mutant.width), LAYOUTS["packed and padded"])
     with pytest.raises(AssertionError, match=mutant.message):
         check_isolated(mutant.make(), stream)

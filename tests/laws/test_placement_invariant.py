@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everlong import Config
-from tests.laws import mutants
 from tests.laws.catalogue import CATALOGUE, combination, make, width
+from tests.laws.mutants.base import Mutant, toy
+from tests.laws.mutants.placement_invariant import NOT_PLACEMENT_INVARIANT, CountsThreads
 from tests.laws.placement_invariant import Oracle, check_dtype, check_placement_invariant, check_threads
 from tests.laws.stream import Stream, random_layout, seeds
 from tests.oracles import parts
@@ -52,8 +53,8 @@ def test_long_sums_stay_exact() -> None:
     check_dtype(make(config), Stream.random(1, 400, width(config)), oracle_of(config), torch.bfloat16, "cpu")
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_PLACEMENT_INVARIANT, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_PLACEMENT_INVARIANT, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     config = mutant.config(**mutant.numbers)
     with pytest.raises(AssertionError, match=mutant.message):
         check_placement_invariant(mutant.make(), Stream.random(1, 400, mutant.width), oracle_of(config))
@@ -61,4 +62,4 @@ def test_catches(mutant: mutants.Mutant) -> None:
 
 def test_catches_threads() -> None:
     with pytest.raises(AssertionError, match="two threads against one"):
-        check_threads(mutants.CountsThreads(mutants.Part.Config(width=8)).double(), Stream.random(1, 3, 8))
+        check_threads(toy(CountsThreads, "").make(), Stream.random(1, 3, 8))

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everlong.core.state import load_state, repeat_rows, save_state, select_rows
-from tests.laws import mutants
 from tests.laws.catalogue import CATALOGUE, combination, make, width
 from tests.laws.compare import assert_near
+from tests.laws.mutants.base import Mutant
+from tests.laws.mutants.split_invariant import NOT_SPLIT_INVARIANT, NOT_SPLIT_INVARIANT_RAGGED
 from tests.laws.split_invariant import check_carried, check_split_invariant
 from tests.laws.stream import Stream, cuts, random_layout, seeds
 
@@ -86,11 +87,19 @@ def _join(first, second, middle: int):
 
 def _interleave(streams: list[Stream]) -> Stream:
     """Row b of every stream, then row b + 1 of every stream."""
-    columns = {k: [getattr(s, k) for s in streams] for k in vars(streams[0])}
-    return Stream(**{k: None if v[0] is None else torch.stack(v, dim=1).flatten(0, 1) for k, v in columns.items()})
+    columns = {k: [getattr(s, k) for s in streams] for k, v in vars(streams[0]).items() if v is not None}
+    return Stream(**{k: torch.stack(v, dim=1).flatten(0, 1) for k, v in columns.items()})
 
 
-@pytest.mark.parametrize("mutant", mutants.NOT_SPLIT_INVARIANT, ids=repr)
-def test_catches(mutant: mutants.Mutant) -> None:
+@pytest.mark.parametrize("mutant", NOT_SPLIT_INVARIANT, ids=repr)
+def test_catches(mutant: Mutant) -> None:
     with pytest.raises(AssertionError, match=mutant.message):
         check_split_invariant(mutant.make(), Stream.random(2, T, mutant.width), [4, 5, 11])
+
+
+@pytest.mark.parametrize("mutant", NOT_SPLIT_INVARIANT_RAGGED, ids=repr)
+def test_catches_ragged(mutant: Mutant) -> None:
+    plain = Stream.random(2, T, mutant.width)
+    check_split_invariant(mutant.make(), plain, [4, 5, 11])
+    with pytest.raises(AssertionError, match=mutant.message):
+        check_split_invariant(mutant.make(), random_layout(plain, seed=1), [4, 5, 11])

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from everlong import Span
-from everlong.core.errors import ConfigError
+from everlong.core.errors import ConfigError, ContextError
 from everlong.model.stack import Block, Stack
 from everlong.sequence.attention import Attention
 from everlong.width.swiglu import SwiGLU
@@ -64,5 +64,5 @@ def test_rejects_a_state_of_another_depth() -> None:
     one, two = (Stack.Config(width=8, blocks=(BLOCK,) * n).build() for n in (1, 2))
     span = Span.plain_from(torch.zeros(1, 3, dtype=torch.long))
     _, state = one(torch.randn(1, 3, 8), span)
-    with pytest.raises(ValueError, match="zip"):
+    with pytest.raises(ContextError, match="state = 'states of 1 parts': this stack has 2"):
         two(torch.randn(1, 3, 8), span, state)

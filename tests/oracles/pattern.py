@@ -8,9 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from everlong import Config
 from everlong.sequence.attention import Attention, WindowAttention
-from everlong.sequence.position import XPos
+from everlong.sequence.position import Position, XPos
 from everlong.sequence.sparse import SparseAttention
 
 
@@ -30,7 +29,7 @@ def pattern(config: Attention.Config, T: int) -> Tensor:
     return torch.tensor([[sees(config, t, s) for s in range(T)] for t in range(T)])
 
 
-def scores(position: Config | None, q_TE: Tensor, k_TE: Tensor) -> Tensor:
+def scores(position: Position | None, q_TE: Tensor, k_TE: Tensor) -> Tensor:
     """q_m k_n for all pairs. With RoPE, pair i of a head is a complex number that is turned by (m - n) theta_i,
     theta_i = base^(-2i/E); xPos multiplies it by zeta_i^((m - n) / s), zeta_i = (2i/E + gamma) / (1 + gamma)."""
     if position is None:

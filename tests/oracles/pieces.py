@@ -34,7 +34,7 @@ def _sees(visibility: Visibility, q: int, k: int) -> bool:
     if visibility.marked_BS is not None and visibility.marked_BS.flatten()[k]:
         assert visibility.low_marked_BT is not None
         from_ = min(from_, int(visibility.low_marked_BT.flatten()[q]))
-    return from_ <= order[k] <= high[q]
+    return from_ <= int(order[k]) <= int(high[q])
 
 
 def attend(q_BTHD: Tensor, k_BSGD: Tensor, v_BSGD: Tensor, seen_QK: Tensor, scale: float) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,9 @@
+"""Runs the benchmarks named on the command line, or all of them."""
+
+import sys
+from importlib import import_module
+
+ALL = ("training", "decode")
+
+for name in sys.argv[1:] or ALL:
+    import_module(f"benchmarks.{name}").main()

@@ -1,0 +1,1 @@
+"""Deliberately broken parts, one file a law: each law must catch its own, or it catches nothing."""
