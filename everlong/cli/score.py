@@ -53,15 +53,17 @@ def score(
     check(size > 0, "file", str(file), "is empty: there is nothing to score")
     loaded = load(run)
     pieces = scored(loaded.model, loaded.codec, file, context=context)
-    if jsonl:
-        pieces = write_jsonl(pieces, jsonl)
-    elif npy:
-        pieces = write_npy(pieces, npy)
-    totals, stretches = _summed(pieces, size)
+    totals, stretches = _summed(_written(pieces, jsonl, npy), size)
     if plot:
         figure.save(plots.surprisal(stretches.finish(), file.name), plot)
-    saved = f"{totals.bits_per_byte / 8:.1%} of its size"
-    show((">bytes", ">tokens", ">bits", ">bits per byte", ">as a code"), [_row(totals, saved)])
+    show((">bytes", ">tokens", ">bits", ">bits per byte", ">as a code"), [_row(totals)])
+
+
+def _written(pieces: Iterator[np.ndarray], jsonl: Path | None, npy: Path | None) -> Iterator[np.ndarray]:
+    """The pieces, which are written on their way where that is asked for."""
+    if jsonl:
+        return write_jsonl(pieces, jsonl)
+    return write_npy(pieces, npy) if npy else pieces
 
 
 def _summed(pieces: Iterator[np.ndarray], size: int) -> tuple[Totals, Stretches]:
@@ -74,5 +76,6 @@ def _summed(pieces: Iterator[np.ndarray], size: int) -> tuple[Totals, Stretches]
     return totals, stretches
 
 
-def _row(totals: Totals, saved: str) -> tuple[str, ...]:
-    return f"{totals.bytes:,}", f"{totals.tokens:,}", f"{totals.bits:,.0f}", f"{totals.bits_per_byte:.4f}", saved
+def _row(totals: Totals) -> tuple[str, ...]:
+    share = f"{totals.bits_per_byte / 8:.1%} of its size"
+    return f"{totals.bytes:,}", f"{totals.tokens:,}", f"{totals.bits:,.0f}", f"{totals.bits_per_byte:.4f}", share

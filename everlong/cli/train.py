@@ -13,7 +13,7 @@ import tyro
 from everlong.cli.arguments import Overrides, Preset, Sources, configured
 from everlong.cli.tables import note, say
 from everlong.data import ByteCodec, TokenizerCodec
-from everlong.train import WSD, AdamW, Callback, ConsoleProgress, Cosine, DataConfig, Linear, Muon, TensorBoard, Trainer
+from everlong.train import WSD, AdamW, ConsoleProgress, Cosine, DataConfig, Linear, Muon, TensorBoard, Trainer
 from everlong.train import train as trained
 
 OPTIMIZERS = {"adamw": AdamW.Config, "muon": Muon.Config}
@@ -59,18 +59,11 @@ def train(
         tensorboard: write TensorBoard's files too (extra `track`)
     """
     codec = ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
+    model = configured(preset, override, vocabulary=codec.vocabulary)
+    source = DataConfig(sources=data, validation_sources=validation, validation_fraction=validation_fraction)
     folder = out or Path("runs", preset.replace(":", "-"))
-    callbacks: list[Callback] = [ConsoleProgress()]
-    if tensorboard:
-        callbacks.append(TensorBoard(folder / "tensorboard"))
-    result = trained(
-        configured(preset, override, vocabulary=codec.vocabulary),
-        training,
-        folder=folder,
-        data=DataConfig(sources=data, validation_sources=validation, validation_fraction=validation_fraction),
-        codec=codec,
-        callbacks=callbacks,
-    )
+    callbacks = [ConsoleProgress(), *([TensorBoard(folder / "tensorboard")] if tensorboard else [])]
+    result = trained(model, training, folder=folder, data=source, codec=codec, callbacks=callbacks)
     say(str(folder))
     if result.interrupted is not None:
         note("stopped; the same command goes on from here")

@@ -13,7 +13,6 @@ further, and puts their symbols into one message. Symbols are the ids that stand
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,12 +25,15 @@ from everlong.core.config import check
 from everlong.core.errors import CompressionError
 from everlong.data.codec import Codec
 from everlong.generate.arithmetic_coding import Decoder, Encoder, cumulative, quantise
-from everlong.generate.container import MOST_LANES, Header, pack, unpack
+from everlong.generate.container import MOST_LANES, Header, digest, numerics, pack, short_fingerprint, unpack
 from everlong.generate.stream import Stream, check_codec, finite
 from everlong.model.language_model import LanguageModel
 
 LANE = 16_384
 """Tokens of a lane, by default."""
+
+_MAJOR, _MINOR, *_ = torch.__version__.split(".")
+_TORCH = int(_MAJOR), int(_MINOR)
 
 Progress = Callable[[int], None]
 """Is told how many bytes of the original are done."""
@@ -59,7 +61,8 @@ def compress(
     """Compresses any bytes.
 
     Args:
-        fingerprint: a short line that identifies the model and its codec; `decompress` refuses another.
+        fingerprint: 16 or more hexadecimal digits that identify the model and its codec, such as `model_fingerprint`;
+            the file holds the first 16, and `decompress` refuses others.
         lanes: stretches that are read side by side. `None`: `default_lanes`.
         context: tokens after which every lane begins anew. `None`: the model's `context_limit`, or never.
         progress: called after every step.
@@ -68,28 +71,26 @@ def compress(
         A file for `decompress`.
 
     Raises:
-        ConfigError: `lanes` or `context` is out of range, the fingerprint is no short line, or the codec is not the
-            model's.
+        ConfigError: `lanes` or `context` is out of range, the fingerprint is no such number, the codec is not the
+            model's, or its device or dtype is none that the file can name.
         CompressionError: the codec is not lossless.
         EverlongError: the model's numbers are not finite.
     """
-    short = len(fingerprint.encode()) <= 256 and "\n" not in fingerprint
-    check(short, "fingerprint", fingerprint, "must be one line of at most 256 bytes, such as a hash")
     check(lanes is None or 1 <= lanes <= MOST_LANES, "lanes", lanes, f"must be from 1 to {MOST_LANES}")
     check_codec(model, codec)
     ids_N = codec.encode(data)
     if codec.decode(ids_N) != data:
         raise CompressionError("codec", type(codec).__name__, "does not give back what it encodes; use ByteCodec")
     header = Header(
+        digest=digest(data),
+        fingerprint=short_fingerprint(fingerprint),
+        numerics=numerics(next(model.parameters())),
+        torch=_TORCH,
         size=len(data),
-        sha256=hashlib.sha256(data).digest(),
         tokens=len(ids_N),
         lanes=min(lanes or default_lanes(len(ids_N)), max(1, len(ids_N))),
         context=Stream(model, codec.bos, context=context).context or 0,
         threads=torch.get_num_threads(),
-        fingerprint=fingerprint,
-        numerics=_numerics(model),
-        torch=torch.__version__,
     )
     return pack(header, _encoded(model, codec, header, _interleaved(ids_N, header.lanes), progress))
 
@@ -101,25 +102,24 @@ def decompress(
 
     Raises:
         CompressionError: the file is damaged, is of another model, or numbers came out differently here.
-        ConfigError: the codec is not the model's.
+        ConfigError: the codec is not the model's, or the fingerprint is no such number.
         EverlongError: the model's numbers are not finite.
     """
     check_codec(model, codec)
     header, message = unpack(blob)
     for field, ours, theirs, remedy in (
-        ("fingerprint", fingerprint, header.fingerprint, "open it with the model it was compressed with"),
-        ("numerics", _numerics(model), header.numerics, "move the model there"),
+        ("fingerprint", short_fingerprint(fingerprint), header.fingerprint, "open it with the model that made it"),
+        ("numerics", numerics(next(model.parameters())), header.numerics, "move the model there"),
     ):
         if ours != theirs:
             raise CompressionError(f"model's {field}", ours, f"the file was made with {theirs!r}: {remedy}")
-    ids_N = _decoded(model, codec, header, message, progress)
-    data = codec.decode(_deinterleaved(ids_N, header.lanes))
-    if len(data) != header.size or hashlib.sha256(data).digest() != header.sha256:
+    data = codec.decode(_deinterleaved(_decoded(model, codec, header, message, progress), header.lanes))
+    if len(data) != header.size or digest(data) != header.digest:
         remedy = (
-            f"it was made with torch {header.torch}, here is {torch.__version__}: the processor or version rounds "
-            "differently, or the fingerprint does not tell models apart"
+            f"the file holds {header.digest.hex()}, made with torch {header.torch}, here is {_TORCH}: this version or "
+            "processor rounds differently, or the fingerprint does not tell models apart"
         )
-        raise CompressionError("sha256 of the result", hashlib.sha256(data).hexdigest(), remedy)
+        raise CompressionError("digest of the result", digest(data).hex(), remedy)
     return data
 
 
@@ -203,11 +203,6 @@ def _interleaved(ids_N: np.ndarray, lanes: int) -> np.ndarray:
 
 def _deinterleaved(mixed_N: np.ndarray, lanes: int) -> np.ndarray:
     return np.concatenate([mixed_N[lane::lanes] for lane in range(lanes)])
-
-
-def _numerics(model: LanguageModel) -> str:
-    parameter = next(model.parameters())
-    return f"{parameter.device.type} {parameter.dtype}"
 
 
 @contextmanager

@@ -12,9 +12,9 @@ from everlong.model.language_model import LanguageModel
 
 
 def model_fingerprint(model: LanguageModel, codec: Codec) -> str:
-    """32 hexadecimal digits of a SHA-256 over the configuration, every parameter and buffer, and the codec."""
+    """64 hexadecimal digits: the SHA-256 of the configuration, every parameter and buffer, and the codec."""
     digest = hashlib.sha256(json.dumps([model.config.to_dict(), codec.fingerprint()]).encode())
     for name, tensor in model.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
-    return digest.hexdigest()[:32]
+    return digest.hexdigest()

@@ -18,7 +18,10 @@ from everlong.train.progress import Record, Result, Step
 
 
 class Callback:
-    """Hears of a run. Every method may be left as it is."""
+    """Hears of a run. Every method may be left as it is.
+
+    What it remembers is kept under the name of its class: a run has one of each.
+    """
 
     def on_start(self, step: int, steps: int) -> None:
         """The run goes on after update `step` of `steps`."""

@@ -30,6 +30,7 @@ class Learner:
 
     class Config(Config):
         optimizer: Optimizer.Config = AdamW.Config()
+        """How gradients become updates."""
         clip: float | None = 1.0
         """Largest norm of the gradient; `None`: any."""
         accumulation: int = 1

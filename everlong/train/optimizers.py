@@ -97,7 +97,7 @@ class Optimizer(Configurable):
     def tensors(self) -> dict[str, Tensor]:
         """What it remembers of every parameter, under `<kind>:<name of the parameter>`."""
         return {
-            f"{kind}:{self.names[parameter]}": tensor
+            f"{kind}:{self.names[parameter]}": tensor.contiguous()
             for part in self.parts
             for parameter, memory in part.state.items()
             for kind, tensor in memory.items()
@@ -118,7 +118,9 @@ class Optimizer(Configurable):
             if name not in owners:
                 raise CheckpointError("optimizer", key, "belongs to no parameter of this model")
             part, parameter = owners[name]
-            part.state[parameter][kind] = tensor.to(parameter.device, copy=True)  # own memory, and no mapped file
+            like = parameter if tensor.shape == parameter.shape else tensor  # fused kernels count on equal strides
+            own = torch.empty_like(like, dtype=tensor.dtype, device=parameter.device)  # and no view of a file
+            part.state[parameter][kind] = own.copy_(tensor)
 
     def _groups(self) -> Iterable[dict[str, Any]]:
         return (group for part in self.parts for group in part.param_groups)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import zlib
 from functools import cache
 
 import numpy as np
@@ -25,11 +26,11 @@ from everlong.generate import (
     model_fingerprint,
     score,
 )
-from everlong.generate.container import Header, pack, unpack
+from everlong.generate.container import MOST_LANES, MOST_THREADS, Header, pack, unpack
 from tests.generate.small import SHAPES, small, watch
 
 CODEC = ByteCodec()
-NAME = "a model"
+NAME = "0123456789abcdef"
 DATA = b"def f(x):\n    return x + 1\n\x00\xff"
 INPUTS = st.one_of(
     st.binary(max_size=60),
@@ -189,10 +190,10 @@ def test_decoding_runs_on_as_many_threads_as_encoding(monkeypatch):
 
 def test_another_models_file_is_refused_before_any_work(monkeypatch):
     model = small(layers=1)
-    blob = compress(model, CODEC, DATA, "0123")
+    blob = compress(model, CODEC, DATA, NAME)
     calls = watch(model, monkeypatch)
-    with pytest.raises(CompressionError, match=r"'4567'.*'0123'"):
-        decompress(model, CODEC, blob, "4567")
+    with pytest.raises(CompressionError, match=rf"'{NAME[::-1]}'.*'{NAME}'"):
+        decompress(model, CODEC, blob, NAME[::-1])
     with pytest.raises(CompressionError, match=r"float64.*float32"):
         decompress(model, CODEC, compress(single(), CODEC, DATA, NAME), NAME)
     assert calls == []
@@ -200,7 +201,7 @@ def test_another_models_file_is_refused_before_any_work(monkeypatch):
 
 def test_a_model_that_predicts_otherwise_is_found_out_in_the_end():
     blob = compress(single(), CODEC, DATA, NAME)
-    with pytest.raises(CompressionError, match=r"message|sha256 of the result.*torch"):
+    with pytest.raises(CompressionError, match=r"message|digest of the result.*torch"):
         decompress(small(layers=1, sharp=59, dtype=torch.float32), CODEC, blob, NAME)
 
 
@@ -217,7 +218,7 @@ def test_every_flipped_bit_and_every_cut_is_found_before_any_work(monkeypatch):
 
 @given(data=st.binary(max_size=200))
 def test_files_of_other_kinds_are_refused(data):
-    for blob in (data, b"EVLZ\x01" + data):
+    for blob in (data, b"EVZ\x01" + data):
         with pytest.raises(CompressionError, match="compressed file"):
             unpack(blob)
 
@@ -232,11 +233,10 @@ def test_files_of_other_kinds_are_refused(data):
         {"lanes": 5000, "tokens": 10**6, "size": 10**6},
         {"threads": 0},
         {"threads": 60_000},
-        {"fingerprint": "two\nlines"},
         {"size": 28, "tokens": 28},
         {"tokens": 28},
         {"size": 2**60, "tokens": 2**60},  # must not be allocated, nor waited for
-        {"sha256": bytes(32)},
+        {"digest": bytes(16)},
         {"context": 5},
     ],
     ids=str,
@@ -247,12 +247,37 @@ def test_a_header_that_lies_is_found_out(lie):
         decompress(single(), CODEC, pack(dataclasses.replace(header, **lie), message), NAME)
 
 
-def test_headers_return():
+@given(
+    size=st.integers(1, 2**63 - 1),
+    context=st.integers(0, 2**63 - 1),
+    lanes=st.integers(1, MOST_LANES),
+    threads=st.integers(1, MOST_THREADS),
+    message=st.binary(max_size=5),
+)
+def test_headers_return(size, context, lanes, threads, message):
     header = Header(
-        size=2**40, sha256=bytes(range(32)), tokens=2**39, lanes=7, context=2**33, threads=9,
-        fingerprint="a fingerprint", numerics="cpu torch.float32", torch="3.0",
-    )  # fmt: skip
-    assert unpack(pack(header, b"message")) == (header, b"message")
+        digest=bytes(range(16)),
+        fingerprint=NAME,
+        numerics="cuda torch.bfloat16",
+        torch=(3, 14),
+        size=size,
+        tokens=max(1, size // 3),
+        lanes=min(lanes, max(1, size // 3)),
+        context=context,
+        threads=threads,
+    )
+    assert unpack(pack(header, message)) == (header, message)
+
+
+def test_a_header_is_short():
+    assert len(compress(single(), CODEC, b"", NAME)) <= 45
+
+
+@pytest.mark.parametrize("content", [b"", bytes(26), bytes(24) + b"\xff" + bytes(7), bytes(27) + b"\xff" * 50])
+def test_a_header_that_makes_no_sense_is_refused(content):
+    content = b"EVZ\x01" + content
+    with pytest.raises(CompressionError, match="compressed file"):
+        unpack(content + zlib.crc32(content).to_bytes(4, "big"))
 
 
 @pytest.mark.parametrize(
@@ -265,10 +290,12 @@ def test_values_out_of_range_are_named(field, arguments):
     assert caught.value.field == field
 
 
-def test_a_fingerprint_is_one_short_line():
-    for fingerprint in ("two\nlines", "x" * 300):
-        with pytest.raises(ConfigError, match="fingerprint"):
-            compress(single(), CODEC, DATA, fingerprint)
+@pytest.mark.parametrize("fingerprint", ["", "0123", "the model of my own"])
+def test_a_fingerprint_is_hexadecimal(fingerprint):
+    with pytest.raises(ConfigError, match="fingerprint"):
+        compress(single(), CODEC, DATA, fingerprint)
+    with pytest.raises(ConfigError, match="fingerprint"):
+        decompress(single(), CODEC, compress(single(), CODEC, DATA, NAME), fingerprint)
 
 
 def test_a_codec_that_loses_bytes_is_refused():
@@ -291,5 +318,5 @@ def test_fingerprints_tell_models_apart(tokenizer_codec):
         others[-1].head.weight[0, 0] += 1e-12
     names = {model_fingerprint(model, CODEC) for model in [one, *others]} | {model_fingerprint(one, tokenizer_codec)}
     assert len(names) == 6
-    assert {len(name) for name in names} == {32}
+    assert {len(name) for name in names} == {64}
     assert model_fingerprint(small(), CODEC) in names

@@ -100,7 +100,8 @@ def test_a_metrics_file_that_cannot_grow_stops_the_run(tmp_path):
 
 
 def test_validation_looks_at_the_same_windows_each_time(small, store):
-    model = small()
+    model, followed = small(), []
+    model.head.register_forward_hook(lambda *told: followed.append(told[-1].requires_grad))
     batches = held_out(store, window=16, batch=4, windows=10)
     assert [len(batch.ids_BT) for batch in batches] == [4, 4, 4]
     validation = Validation(model, batches, every=2, precision="float32")
@@ -108,6 +109,7 @@ def test_validation_looks_at_the_same_windows_each_time(small, store):
     record = validation.on_step(made(2))
     assert record is not None
     assert record["bits_per_byte"] == validation.bits_per_byte()
+    assert followed == [False] * 6  # nothing is kept for a backward
     assert model.training
     assert validation.on_step(made(3)) is None
     assert validation.on_step(made(4, skipped=True)) is None

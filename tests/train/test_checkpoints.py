@@ -210,6 +210,12 @@ def test_resuming_tidies_up(folder, trainer):
     assert not (folder / "damaged-step-000000004" / "model.safetensors").exists()
 
 
+def test_tidying_lets_the_oldest_go_where_the_writer_was_killed_before_it(folder, config):
+    checkpoints = Checkpoints(folder, config, keep=1)
+    checkpoints.tidy()
+    assert checkpoints.steps() == [4]
+
+
 def test_going_on_is_exact(folder, written, trainer):
     shutil.rmtree(folder / "step-000000004")
     resumed = trainer(folder)

@@ -55,7 +55,7 @@ class TakesEveryRowForFull(Attention):
 
     def attend_ragged(self, q_BTHE, k_BTGE, v_BTGE, span, state):
         o_BTHE, new = super().attend_ragged(q_BTHE, k_BTGE, v_BTGE, span, state)
-        return o_BTHE, KeyValues(new.k_BSGD, new.v_BSGD, torch.full_like(new.length_B, new.k_BSGD.shape[1]))
+        return o_BTHE, KeyValues(new.k_BSGD, new.v_BSGD, torch.full((len(k_BTGE),), new.k_BSGD.shape[1]))
 
 
 class BeginsADocumentEveryCall(LinearAttention):
