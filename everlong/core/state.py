@@ -92,7 +92,7 @@ def save_state(state: Any, path: str | Path) -> None:
         os.replace(temporary, path)
     except (OSError, SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise CheckpointError("state", str(path), f"cannot be written ({error}); free space or choose a path") from error
+        raise CheckpointError("state", str(path), f"cannot be written ({error}); free space or move it") from error
 
 
 def load_state(path: str | Path, device: torch.device | str = "cpu") -> Any:

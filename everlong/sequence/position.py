@@ -78,7 +78,7 @@ class XPos(Rotary):
         return torch.exp(query_distance * log_zeta), torch.exp(key_distance * log_zeta)
 
     def _check_range(self, T: int) -> None:
-        if T > self.longest_call:
+        if self.longest_call < T:
             remedy = f"xPos takes at most {self.longest_call} with these numbers; cut the call and carry the state"
             raise ContextError("positions in one call", T, remedy)
 

@@ -27,7 +27,8 @@ class Outer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.inner, self.other = Inner(), nn.Linear(2, 2, bias=False)
-        self.tied = self.other
+        self.tied = nn.Linear(2, 2, bias=False)
+        self.tied.weight = self.other.weight
 
 
 def test_hints_multiply_along_the_path() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from everlong.core.state import state_bytes, state_tensors
@@ -13,10 +14,12 @@ from tests.laws.stream import Stream
 LENGTHS = (1, 2, 4, 5, 8, 15)
 
 
-def check_bounded(part: Any, width: int, lengths: Sequence[int] = LENGTHS, rows: int = 3) -> None:
+def check_bounded(
+    part: Any, width: int, lengths: Sequence[int] = LENGTHS, rows: int = 3, dtype: torch.dtype = torch.float64
+) -> None:
     """Raises AssertionError if the storage that a state keeps alive differs from `part.state_bytes` a row."""
     for T in lengths:
-        stream = Stream.random(rows, T, width, seed=T)
+        stream = Stream.random(rows, T, width, T, dtype)
         for cuts in ([], [T // 2], list(range(1, T))):
             state = final_state(part, stream, cuts)
             measured, declared = state_bytes(state), rows * part.state_bytes(T)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from hypothesis import given
 
 from everlong import Config
@@ -19,6 +20,13 @@ from tests.laws.stream import Stream, random_layout, seeds
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_catalogue(name: str) -> None:
     check_bounded(make(CATALOGUE[name]), width(CATALOGUE[name]))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_in_bfloat16(name: str) -> None:
+    """Some states are wider than what they are made of."""
+    part = make(CATALOGUE[name]).bfloat16()
+    check_bounded(part, width(CATALOGUE[name]), lengths=(1, 9), dtype=torch.bfloat16)
 
 
 @given(seed=seeds)
