@@ -21,6 +21,7 @@ import everlong
 from benchmarks.harness import interleave, record
 from everlong.data import Batch, ByteCodec, Loader
 from everlong.train import DataConfig, Trainer
+from everlong.train.allocator import keep_freed_memory
 from everlong.train.learner import Learner
 
 PRESET = "transformer:tiny"
@@ -30,6 +31,7 @@ SIDE = 1024  # of the square matrices that stand for the roofline
 
 def main() -> None:
     """Times all of it and keeps the result."""
+    keep_freed_memory()  # as `everlong.train.train` does
     loader = Loader(DataConfig().open(ByteCodec()).train, window=SETTINGS.window, batch=SETTINGS.batch, seed=0)
     record("training", {"utilisation": utilisation(loader), "overhead": overhead(loader), **share(loader)})
 

@@ -7,7 +7,6 @@ from everlong.cli.tables import show
 from everlong.evaluate.output import write_bytes
 from everlong.evaluate.round_trip import reached
 from everlong.generate import compress as compressed
-from everlong.generate import model_fingerprint
 
 
 def compress(
@@ -25,14 +24,14 @@ def compress(
         run: the folder of a run
         file: the file, of any content
         out: where to write what it becomes
-        lanes: stretches to read side by side; more are faster and compress less. If not given, one for every 64K
+        lanes: stretches to read side by side; more are faster and compress less. If not given, one for every 16K
             tokens and at most 16
         force: replace OUT if it exists
     """
     check_new(out, force=force)
     data = read(file)
     loaded = load(run)
-    fingerprint = model_fingerprint(loaded.model, loaded.codec)
+    fingerprint = loaded.fingerprint
     with reached("compressing", len(data)) as done:
         blob = compressed(loaded.model, loaded.codec, data, fingerprint, lanes=lanes, progress=done)
     write_bytes(out, blob)

@@ -7,7 +7,6 @@ from everlong.cli.tables import show
 from everlong.evaluate.output import write_bytes
 from everlong.evaluate.round_trip import reached
 from everlong.generate import decompress as decompressed
-from everlong.generate import model_fingerprint
 from everlong.generate.container import unpack
 
 
@@ -29,7 +28,7 @@ def decompress(run: RunPath, file: InputFile, out: OutputFile, /, *, force: bool
     blob = read(file)
     header, _ = unpack(blob)
     loaded = load(run)
-    fingerprint = model_fingerprint(loaded.model, loaded.codec)
+    fingerprint = loaded.fingerprint
     with reached("decompressing", header.size) as done:
         data = decompressed(loaded.model, loaded.codec, blob, fingerprint, progress=done)
     write_bytes(out, data)

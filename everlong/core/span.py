@@ -70,13 +70,6 @@ class Span:
         """One document a row, all positions real."""
         return self.document_BT is None and self.real_BT is None
 
-    @property
-    def label_BT(self) -> Int64[Tensor, "b t"]:
-        """How many documents have begun in this call up to a position: 0 where it continues the state's own."""
-        if self.start_BT is None:
-            return torch.zeros_like(self.ids_BT)
-        return self.start_BT.cumsum(1)
-
     def report(self, name: str, loss: Float[Tensor, ""]) -> None:
         """Adds an auxiliary loss; several parts that report one name are summed."""
         self.auxiliary[name] = self.auxiliary[name] + loss if name in self.auxiliary else loss

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from everlong.core.errors import CompressionError
 from everlong.data import Codec
 from everlong.data.progress import progress
-from everlong.generate import compress, decompress, model_fingerprint
+from everlong.generate import compress, decompress
 from everlong.model.language_model import LanguageModel
+from everlong.train import model_fingerprint
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,10 @@ for step in generate(model, codec, ["def "], max_tokens=200, stop=["\\n\\n"]):
     print(step.text, end="")
 for piece in score(model, codec, "war_and_peace.txt"):
     totals.add(piece)
-blob = compress(model, codec, data, model_fingerprint(model, codec))
+blob = compress(model, codec, data, run.fingerprint)
 """
 
 from everlong.generate.compression import compress, decompress, default_lanes
-from everlong.generate.fingerprint import model_fingerprint
 from everlong.generate.generation import Step, generate
 from everlong.generate.prompts import prefill
 from everlong.generate.sampling import Sampling
@@ -24,7 +23,6 @@ __all__ = [
     "decompress",
     "default_lanes",
     "generate",
-    "model_fingerprint",
     "prefill",
     "score",
     "score_documents",

@@ -24,7 +24,8 @@ UNBOUNDED = 2**62  # a band limit that excludes nothing, as an integer so that i
 class View(NamedTuple):
     """`count` sequences of `length` positions each, from the flattened axis of all B*T positions.
 
-    Sequence c holds the positions `offset + c * stride + i * step` for i < length.
+    Sequence c holds the positions `offset + c * stride + i * step` for i < length. The sequences of a view must not
+    overlap: gradients are added into them side by side.
     """
 
     offset: int

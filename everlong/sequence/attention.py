@@ -27,7 +27,7 @@ from everlong.kernels.pieces import Piece, Pieces, View, Visibility
 from everlong.sequence.cache import KeyValues, Ragged, join, keep_last
 from everlong.sequence.position import Position
 
-QUERY_BLOCK = 1024  # queries that meet their keys in one piece of a ragged call, or under one xPos reference
+QUERY_BLOCK = 1024  # queries of a ragged call that meet their keys in one piece; bounds the memory of its mask
 
 
 class Attention(Part):

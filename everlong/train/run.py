@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 import yaml
 
-from everlong.core.config import Config, config_from_dict
+import everlong
+from everlong.core.config import Config
 from everlong.core.errors import CheckpointError, ConfigError
 from everlong.data import Codec, Corpus, codec_from_config, open_corpus
 from everlong.model.language_model import LanguageModel
@@ -82,7 +83,7 @@ class Run:
     @cached_property
     def fingerprint(self) -> str:
         """See `model_fingerprint`."""
-        return model_fingerprint(self.model)
+        return model_fingerprint(self.model, self.codec)
 
 
 def load_run(path: str | Path, step: int | None = None, device: torch.device | str = "cpu") -> Run:
@@ -119,7 +120,7 @@ def read_run(path: Path) -> tuple[RunConfig, Codec]:
         plain_codec = json.loads((path / CODEC).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise CheckpointError("run", str(path), f"is damaged: {CONFIG} or {CODEC} cannot be read ({error})") from error
-    config = config_from_dict(plain) if isinstance(plain, dict) else None
+    config = everlong.config_from_dict(plain) if isinstance(plain, dict) else None
     codec = codec_from_config(plain_codec) if isinstance(plain_codec, dict) else None
     if not isinstance(config, RunConfig):
         raise CheckpointError("run", str(path), f"is damaged: {CONFIG} holds no run's configuration")

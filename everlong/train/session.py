@@ -10,6 +10,7 @@ import torch
 from everlong.core.config import check
 from everlong.data import ByteCodec, Codec, Corpus, Loader
 from everlong.model.language_model import LanguageModel
+from everlong.train.allocator import keep_freed_memory
 from everlong.train.callbacks import Callback, JsonLines
 from everlong.train.checkpoints import Checkpoints
 from everlong.train.progress import Result
@@ -34,6 +35,8 @@ def train(
 ) -> Result:
     """Trains a model in a run's folder, or goes on from where the folder's run was left.
 
+    The process keeps the memory that it frees from then on, see `everlong.train.allocator`.
+
     Args:
         folder: the run's folder; see `everlong.train.run`.
         codec: turns documents into ids; `None`: bytes.
@@ -56,6 +59,7 @@ def train(
     check_run(folder, config)
     trainer = _trainer(config, data.open(codec, cache), folder, callbacks, torch.device(device or default_device()))
     make_run(folder, config, codec)
+    keep_freed_memory()
     with locked(folder):
         trainer.resume()
         return trainer.run()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everlong.core.errors import CheckpointError
+from everlong.data import Codec
 from everlong.model.language_model import LanguageModel
 
 
@@ -50,12 +51,10 @@ def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
             own[name].copy_(tensor)
 
 
-def model_fingerprint(model: LanguageModel) -> str:
-    """SHA-256 of a model's configuration and weights (names, types, shapes, bytes), in hexadecimal.
-
-    Two models share it exactly if they compute the same, wherever they were saved or loaded.
-    """
-    digest = hashlib.sha256(json.dumps(model.config.to_dict(), sort_keys=True).encode())
+def model_fingerprint(model: LanguageModel, codec: Codec) -> str:
+    """SHA-256 of all that a model's predictions of bytes depend on, in hexadecimal: its configuration, its weights
+    (names, types, shapes, bytes) and its codec. It does not depend on where they were saved or loaded."""
+    digest = hashlib.sha256(json.dumps([model.config.to_dict(), codec.fingerprint()], sort_keys=True).encode())
     for name, tensor in sorted(weights(model).items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).cpu().numpy().data)

@@ -37,15 +37,13 @@ def test_ragged(rows, all_real: bool) -> None:
     real_BT = None if all_real else torch.tensor(reals)
     span = Span.ragged_from(ids_BT, torch.tensor(documents), real_BT, torch.tensor(position), torch.tensor(before))
     for b, (at, current) in enumerate(zip(position, before, strict=True)):
-        label = 0
         for t, (document, real) in enumerate(zip(documents[b], reals[b], strict=True)):
             start = real and document != current
             if start:
-                at, current, label = 0, document, label + 1
+                at, current = 0, document
             assert span.start_BT is not None
             assert span.start_BT[b, t] == start, (b, t)
             assert span.position_BT[b, t] == at, (b, t)
-            assert span.label_BT[b, t] == label, (b, t)
             at += real
     assert not span.plain
 
@@ -55,7 +53,6 @@ def test_plain() -> None:
     span = Span.plain_from(ids_BT)
     assert span.plain
     assert span.position_BT.tolist() == [[0, 1, 2]]
-    assert span.label_BT.tolist() == [[0, 0, 0]] * 2
     later = Span.plain_from(ids_BT, torch.tensor([4, 10**9]))
     assert later.plain
     assert later.position_BT.tolist() == [[4, 5, 6], [10**9, 10**9 + 1, 10**9 + 2]]

@@ -10,7 +10,8 @@ from everlong.core.errors import CompressionError
 from everlong.data import ByteCodec
 from everlong.evaluate import round_trip as module
 from everlong.evaluate.round_trip import reached, round_trip
-from everlong.generate import compress, model_fingerprint
+from everlong.generate import compress
+from everlong.train import model_fingerprint
 from tests.generate.small import small
 
 DATA = b"def f(x):\n    return x\n"

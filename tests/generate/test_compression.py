@@ -23,10 +23,10 @@ from everlong.generate import (
     decompress,
     default_lanes,
     generate,
-    model_fingerprint,
     score,
 )
 from everlong.generate.container import MOST_LANES, MOST_THREADS, Header, pack, unpack
+from everlong.train import model_fingerprint
 from tests.generate.small import SHAPES, small, watch
 
 CODEC = ByteCodec()

@@ -126,19 +126,19 @@ def test_the_weights_follow_from_the_seed(start, home, trained):
 def test_a_fingerprint_is_of_configuration_and_weights(small):
     torch.manual_seed(0)
     model = small()
-    print_ = model_fingerprint(model)
-    assert model_fingerprint(model.eval()) == print_
+    print_ = model_fingerprint(model, ByteCodec())
+    assert model_fingerprint(model.eval(), ByteCodec()) == print_
     twin = small()
-    assert model_fingerprint(twin) != print_
+    assert model_fingerprint(twin, ByteCodec()) != print_
     twin.load_state_dict(model.state_dict())
-    assert model_fingerprint(twin) == print_
+    assert model_fingerprint(twin, ByteCodec()) == print_
     with torch.no_grad():
         twin.head.weight[0, 0] = torch.nextafter(twin.head.weight[0, 0], torch.tensor(9.0))
-    assert model_fingerprint(twin) != print_
-    assert model_fingerprint(model.double()) != print_
+    assert model_fingerprint(twin, ByteCodec()) != print_
+    assert model_fingerprint(model.double(), ByteCodec()) != print_
     longer = small(context_limit=99)
     longer.load_state_dict(model.float().state_dict())
-    assert model_fingerprint(longer) != print_
+    assert model_fingerprint(longer, ByteCodec()) != print_
 
 
 def test_a_finished_run_is_told_again(start, trained):
