@@ -25,7 +25,8 @@ from everlong.evaluate.bits_per_byte import BitsPerByte, evaluate
 from everlong.evaluate.compressors import Baselines, baselines
 from everlong.evaluate.round_trip import RoundTrip, round_trip
 from everlong.generate import Sampling, generate
-from everlong.train import WSD, AdamW, ConsoleProgress, DataConfig, Result, Run, Trainer, load_run, train
+from everlong.train import WSD, ConsoleProgress, DataConfig, Muon, Result, Run, Trainer, load_run, train
+from everlong.train.allocator import keep_freed_memory
 from everlong.train.run import CONFIG, read_run
 
 
@@ -51,9 +52,9 @@ DEMO = Settings(
     overrides={"layers": 4, "width": 128, "heads": 2, "window": 256},
     training=Trainer.Config(
         steps=1,
-        window=512,
+        window=256,
         batch=24,
-        optimizer=AdamW.Config(learning_rate=4e-3),
+        optimizer=Muon.Config(learning_rate=0.01),
         schedule=WSD(warmup=0.05, decay=0.5),
         evaluate_every=200,
     ),
@@ -116,6 +117,7 @@ def run_demo(settings: Settings, folder: Path, *, minutes: float, cache: Path | 
         TrainingError: it was interrupted; the same call goes on from there.
     """
     check(minutes > 0, "minutes", minutes, "must be above 0; 2.5 is usual")
+    keep_freed_memory()  # before steps are timed, as it is while they are made
     codec = ByteCodec()
     corpus = settings.data.open(codec, cache)
     training = settings.training.replace(steps=_steps(settings, corpus, folder, minutes))
