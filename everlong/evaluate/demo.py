@@ -49,12 +49,12 @@ class Settings(Config):
 
 
 DEMO = Settings(
-    overrides={"layers": 4, "width": 128, "heads": 2, "window": 256},
+    overrides={"layers": 4, "width": 128, "heads": 1, "window": 256},
     training=Trainer.Config(
         steps=1,
         window=256,
         batch=24,
-        optimizer=Muon.Config(learning_rate=0.01),
+        optimizer=Muon.Config(learning_rate=0.005),
         schedule=WSD(warmup=0.05, decay=0.5),
         evaluate_every=200,
     ),
