@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from everlong.core.disk import to_disk
 from everlong.core.errors import DataError
 
 Loaded = TypeVar("Loaded")
@@ -60,9 +61,9 @@ def _make(folder: Path, build: Callable[[Path], None], load: Callable[[Path], Lo
     try:
         build(work)
         for path in [*work.rglob("*"), work]:
-            _to_disk(path)
+            to_disk(path)
         _publish(work, folder, load)
-        _to_disk(folder.parent)
+        to_disk(folder.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -88,12 +89,3 @@ def _sweep(home: Path) -> None:
         with suppress(FileNotFoundError):  # its builder may just be renaming it
             if time.time() - path.stat().st_mtime > _ABANDONED:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, would survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

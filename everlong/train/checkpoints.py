@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from everlong.core.config import Config
+from everlong.core.disk import to_disk
 from everlong.core.errors import CheckpointError
 from everlong.train.plain import check_same, read_yaml, write_yaml
 
@@ -94,7 +94,7 @@ class Checkpoints:
             write_yaml(self.config.to_dict(), work / CONFIG)
             _seal(work)
             work.rename(self.path(step))
-            _to_disk(self.folder)
+            to_disk(self.folder)
         except (OSError, SafetensorError) as error:
             reason = error.strerror if isinstance(error, OSError) else error
             remedy = f"cannot be written ({reason}): free space, then resume; earlier checkpoints are intact"
@@ -172,10 +172,10 @@ def verify(path: Path) -> None:
 def _seal(folder: Path) -> None:
     """Brings every file to the disk, the manifest last, then the folder."""
     for path in sorted(folder.iterdir()):
-        _to_disk(path)
+        to_disk(path)
     (folder / MANIFEST).write_text(_manifest(_contents(folder)), encoding="utf-8")
-    _to_disk(folder / MANIFEST)
-    _to_disk(folder)
+    to_disk(folder / MANIFEST)
+    to_disk(folder)
 
 
 def _manifest(contents: dict[str, dict[str, Any]]) -> str:
@@ -190,12 +190,3 @@ def _contents(folder: Path) -> dict[str, dict[str, Any]]:
 def _described(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _to_disk(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, would survive a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
