@@ -3,7 +3,7 @@
 Legend: B batch rows, T queries a row, S keys a row, H query heads, G key/value heads (G divides H), D head size;
 inside a piece: N sequences, L queries, M keys.
 
-One softmax over the union of what the pieces of a pattern let a query see. Piece i returns its own normalised
+One softmax over the multiset union of what the pieces of a pattern let a query see. Piece i returns its own normalised
 output o_i and log-sum-exp l_i; with l = logaddexp_i(l_i),
 
     o = sum_i exp(l_i - l) * o_i.
@@ -57,10 +57,10 @@ def attention(
     visibility: Visibility | None = None,
     scale: float | None = None,
 ) -> tuple[Float[Tensor, "b t h d"], Float[Tensor, "b t h"]]:
-    """Attention over the union of `pieces`, with exact gradients for q, k and v.
+    """Attention over the multiset union of `pieces`, with exact gradients for q, k and v.
 
     Args:
-        pieces: which queries meet which keys; no pair may be in two pieces.
+        pieces: which queries meet which keys; a pair in two pieces counts twice.
         visibility: data-dependent visibility, instead of the pieces' bands.
         scale: factor of the scores; 1/sqrt(D) if `None`.
 
@@ -87,20 +87,21 @@ def attend(
     pieces: Pieces,
     *,
     visibility: Visibility | None = None,
+    scale: float | None = None,
 ) -> Float[Tensor, "b t h d"]:
     """The output of `attention` alone. Where a whole pattern is one causal square, an accelerator's own fused
     attention gives it; that does not return the log-sum-exp."""
     whole = View(0, q_BTHD.shape[0], q_BTHD.shape[1], q_BTHD.shape[1])
     one_square = visibility is None and pieces == (Piece(whole, whole, high=0),)
     if _backend == "auto" and one_square and q_BTHD.device.type != "cpu":
-        return one_causal_square(q_BTHD, k_BSGD, v_BSGD)
-    return attention(q_BTHD, k_BSGD, v_BSGD, pieces, visibility=visibility)[0]
+        return one_causal_square(q_BTHD, k_BSGD, v_BSGD, scale)
+    return attention(q_BTHD, k_BSGD, v_BSGD, pieces, visibility=visibility, scale=scale)[0]
 
 
-def one_causal_square(q_BTHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor) -> Tensor:
+def one_causal_square(q_BTHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, scale: float | None = None) -> Tensor:
     """Causal attention of whole rows to themselves, by torch's public operator."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTGD, v_BTGD))
-    return F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(1, 2)
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
 
 
 # --- The definition ------------------------------------------------------------------------------------------
@@ -115,12 +116,12 @@ def reference(
     scale: float,
 ) -> tuple[Tensor, Tensor]:
     """The definition, in plain differentiable PyTorch; memory is that of the scores of all pieces."""
-    groups = q_BTHD.shape[2] // k_BSGD.shape[2]
-    k_BSHD, v_BSHD = (x.repeat_interleave(groups, dim=2) for x in (k_BSGD, v_BSGD))
     out_BTHD = torch.zeros_like(q_BTHD, dtype=accumulator(q_BTHD))
     lse_BTH = torch.full(q_BTHD.shape[:3], -torch.inf, dtype=out_BTHD.dtype, device=q_BTHD.device)
     for piece in pieces:
-        q_NHLD, k_NHMD, v_NHMD = piece.query.of(q_BTHD), piece.key.of(k_BSHD), piece.key.of(v_BSHD)
+        q_NHLD, k_NGMD, v_NGMD = piece.query.of(q_BTHD), piece.key.of(k_BSGD), piece.key.of(v_BSGD)
+        groups = q_NHLD.shape[1] // k_NGMD.shape[1]
+        k_NHMD, v_NHMD = (x.repeat_interleave(groups, dim=1) for x in (k_NGMD, v_NGMD))
         s_NHLM = (q_NHLD @ k_NHMD.transpose(-1, -2)).to(out_BTHD.dtype) * scale
         visible = visible_pairs(piece, visibility, q_BTHD.device)
         if visible is None:
@@ -139,11 +140,10 @@ def _merge_part(
     out_BTHD: Tensor, lse_BTH: Tensor, part_NHLD: Tensor, part_NHL: Tensor, piece: Piece
 ) -> tuple[Tensor, Tensor]:
     """Puts one piece's result into the running softmax, out of place so that autograd can follow."""
-    row = torch.arange(lse_BTH.shape[0] * lse_BTH.shape[1], device=lse_BTH.device).view(*lse_BTH.shape[:2], 1)
-    row_NL = piece.query.of(row)[:, 0]
-    full = torch.full_like(lse_BTH, -torch.inf).flatten(0, 1)
-    part_lse = full.index_put((row_NL,), part_NHL.transpose(1, 2)).view_as(lse_BTH)
-    part_out = torch.zeros_like(out_BTHD).flatten(0, 1).index_put((row_NL,), part_NHLD.transpose(1, 2))
+    index_NHL = piece.query.of(torch.arange(lse_BTH.numel(), device=lse_BTH.device).view_as(lse_BTH))
+    full = torch.full_like(lse_BTH, -torch.inf).flatten()
+    part_lse = full.index_put((index_NHL,), part_NHL).view_as(lse_BTH)
+    part_out = torch.zeros_like(out_BTHD).flatten(0, 2).index_put((index_NHL,), part_NHLD)
     merged = _logaddexp(lse_BTH, part_lse)
     safe = merged.masked_fill(merged.detach() == -torch.inf, 0)
     out = out_BTHD * torch.exp(lse_BTH - safe)[..., None]

@@ -71,15 +71,11 @@ def _flash(
     pieces: Sequence[int],
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    parts = [(piece, *_piece(piece, q, k, v, visibility, scale)) for piece in decode(pieces)]
+    patterns = decode(pieces)
     lse = torch.full(q.shape[:3], -torch.inf, dtype=accumulator(q))
-    for piece, _, part_lse in parts:
-        lse_NHL = piece.query.of(lse)
-        lse_NHL.copy_(torch.logaddexp(lse_NHL, part_lse))
-    out = torch.zeros_like(q, dtype=accumulator(q) if len(parts) > 1 else q.dtype)
-    for piece, part, part_lse in parts:
-        weight = torch.exp(part_lse - piece.query.of(lse)).nan_to_num_(0.0)  # nan: -inf - -inf, a row without keys
-        piece.query.of(out).addcmul_(part.to(out.dtype), weight.to(out.dtype)[..., None])
+    out = torch.zeros_like(q, dtype=accumulator(q) if len(patterns) > 1 else q.dtype)
+    for piece in patterns:
+        _merge(piece, q, k, v, visibility, scale, out, lse)
     return out.to(q.dtype), lse
 
 
@@ -108,29 +104,62 @@ def _flash_backward(
     lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # exp(score - inf) = 0: a row without keys gives nothing
     grads = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     for piece in decode(pieces):
-        queries = [piece.query.of(x) for x in (grad, q, out, lse)]
-        g_NHLD, q_NHLD, o_NHLD, l_NHL = queries
-        mask, causal = _mask(piece, q, visibility)
-        shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            g_NHLD,
-            q_NHLD,
-            piece.key.of(k),
-            piece.key.of(v),
-            o_NHLD,
-            l_NHL,
-            0.0,
-            causal,
-            attn_mask=mask,
-            scale=scale,
-        )
-        for total, view, share in zip(grads, (piece.query, piece.key, piece.key), shares, strict=True):
-            view.of(total).add_(share)
+        _add_share(piece, grad, q, k, v, out, lse, visibility, scale, grads)
     return grads
 
 
 @_flash_backward.register_fake
 def _(grad, q, k, v, out, lse, visibility, pieces, scale):
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _merge(
+    piece: Piece,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    visibility: Sequence[Tensor],
+    scale: float,
+    out: Tensor,
+    lse: Tensor,
+) -> None:
+    """Takes one piece into the running softmax, in place: no more than one piece's output is held."""
+    part, part_lse = _piece(piece, q, k, v, visibility, scale)
+    out_NHLD, lse_NHL = piece.query.of(out), piece.query.of(lse)
+    share = torch.sigmoid(part_lse - lse_NHL).nan_to_num_(0.0)  # nan: -inf - -inf, a row without keys so far
+    out_NHLD.lerp_(part.to(out.dtype), share.to(out.dtype)[..., None])  # exp(l_part - l) part + exp(l_old - l) old
+    lse_NHL.copy_(torch.logaddexp(lse_NHL, part_lse))
+
+
+def _add_share(
+    piece: Piece,
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    lse: Tensor,
+    visibility: Sequence[Tensor],
+    scale: float,
+    grads: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    """Adds one piece's share of the gradients, in place."""
+    g_NHLD, q_NHLD, o_NHLD, l_NHL = (piece.query.of(x) for x in (grad, q, out, lse))
+    mask, causal = _mask(piece, q, visibility)
+    shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        g_NHLD,
+        q_NHLD,
+        piece.key.of(k),
+        piece.key.of(v),
+        o_NHLD,
+        l_NHL,
+        0.0,
+        causal,
+        attn_mask=mask,
+        scale=scale,
+    )
+    for total, view, share in zip(grads, (piece.query, piece.key, piece.key), shares, strict=True):
+        view.of(total).add_(share)
 
 
 def _piece(

@@ -4,7 +4,8 @@ Legend: B batch rows, T queries a row, S keys a row, H query heads, G key/value 
 
 An attention pattern is a list of pieces. A piece pairs a `View` of the query positions with a `View` of the key
 positions; every query of the c-th sequence of the one sees the keys of the c-th sequence of the other, within a
-band. Pieces may overlap in queries and in keys, not in pairs (a pair in two pieces would count twice).
+band. Pieces may overlap in queries, in keys and in pairs: the softmax runs over the multiset union of the keys, so a
+pair in two pieces counts twice.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ UNBOUNDED = 2**62  # a band limit that excludes nothing, as an integer so that i
 
 
 class View(NamedTuple):
-    """`count` sequences of `length` positions each, from the flattened axis of all B*T positions.
+    """`count` sequences of `length` positions each, from the flattened axis of all B*T positions, in some heads.
 
-    Sequence c holds the positions `offset + c * stride + i * step` for i < length. The sequences of a view must not
-    overlap: gradients are added into them side by side.
+    Sequence c of the j-th head of the view holds the positions `offset + c * stride + j * skew + i * step` for
+    i < length, of head `head + j * head_step`. No position of a head may be in a view twice: gradients are added into
+    them side by side.
     """
 
     offset: int
@@ -33,14 +35,33 @@ class View(NamedTuple):
     stride: int
     length: int
     step: int = 1
+    head: int = 0
+    heads: int = 0
+    """How many heads; 0: all."""
+    head_step: int = 1
+    skew: int = 0
 
     def of(self, x_BTHD: Tensor) -> Tensor:
-        """The view (count, H, length, ...) of a contiguous tensor (B, T, H, ...)."""
-        heads, *rest = x_BTHD.stride()[2:]
-        token = math.prod(x_BTHD.shape[2:])  # not stride(1), which may be anything when T is 1
-        size = (self.count, x_BTHD.shape[2], self.length, *x_BTHD.shape[3:])
-        stride = (self.stride * token, heads, self.step * token, *rest)
-        return x_BTHD.as_strided(size, stride, x_BTHD.storage_offset() + self.offset * token)
+        """The view (count, heads, length, ...) of a contiguous tensor (B, T, H, ...)."""
+        head = math.prod(x_BTHD.shape[3:])
+        token = x_BTHD.shape[2] * head  # not stride(1), which may be anything when T is 1
+        size = (self.count, self.heads or x_BTHD.shape[2], self.length, *x_BTHD.shape[3:])
+        stride = (self.stride * token, self.head_step * head + self.skew * token, self.step * token)
+        start = x_BTHD.storage_offset() + self.offset * token + self.head * head
+        return x_BTHD.as_strided(size, (*stride, *x_BTHD.stride()[3:]), start)
+
+    @property
+    def places(self) -> View:
+        """The same positions of a tensor (B, T, 1) that knows no heads; one head where all heads hold the same."""
+        return self._replace(head=0, heads=self.heads if self.skew else 1, head_step=0)
+
+    def shifted(self, places: int) -> View:
+        """The same view, so many places further on."""
+        return self._replace(offset=self.offset + places)
+
+    def rows(self, first: int, length: int) -> View:
+        """Some of the rows of every sequence."""
+        return self._replace(offset=self.offset + first * self.step, length=length)
 
 
 class Piece(NamedTuple):
@@ -74,19 +95,31 @@ Pieces = tuple[Piece, ...]
 def halve_squares(pieces: Pieces, smallest: int) -> Pieces:
     """The same pairs, with every causal square cut into two squares of half the length and the full rectangle
     below them, as long as the halves are no shorter than `smallest`. A kernel that works through whole tiles then
-    skips the masked half of the work. Only rows that follow each other without a gap are cut."""
+    skips the masked half of the work."""
     cut: list[Piece] = []
     for piece in pieces:
-        query, key, half = piece.query, piece.key, piece.query.length // 2
-        gapless = query.step == key.step == 1 and query.stride == key.stride == query.length == 2 * half
-        if not (piece.causal_square and gapless and half >= smallest):
+        length = piece.query.length
+        if not piece.causal_square or length // 2 < smallest:
             cut.append(piece)
             continue
-        squares = [View(view.offset, 2 * view.count, half, half) for view in (query, key)]
-        below = View(query.offset + half, query.count, query.stride, half)
-        cut += halve_squares((Piece(squares[0], squares[1], high=0),), smallest)
-        cut.append(Piece(below, View(key.offset, key.count, key.stride, half)))
+        cut += halve_squares(_two_squares(piece), smallest)
+        below = piece.query.rows(length - length // 2, length // 2)
+        cut.append(Piece(below, piece.key.rows(0, length - length // 2)))
     return tuple(cut)
+
+
+def _two_squares(piece: Piece) -> Pieces:
+    """The upper and the lower half of a causal square; one piece where equal steps lead from half to half."""
+    lower = piece.query.length // 2
+    upper = piece.query.length - lower
+    views = (piece.query, piece.key)
+    if upper == lower and all(view.count == 1 or view.stride == view.length * view.step for view in views):
+        halves = [v._replace(count=2 * v.count, stride=lower * v.step, length=lower) for v in views]
+        return (Piece(halves[0], halves[1], high=0),)
+    return tuple(
+        Piece(piece.query.rows(first, size), piece.key.rows(first, size), high=0)
+        for first, size in ((0, upper), (upper, lower))
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +142,14 @@ class Visibility:
             x for x in (self.low_BT, self.high_BT, self.order_BS, self.low_marked_BT, self.marked_BS) if x is not None
         ]
 
-    def of(self, piece: Piece) -> Bool[Tensor, "n 1 l m"]:
+    def of(self, piece: Piece) -> Bool[Tensor, "n h l m"]:
         """Visible pairs of a piece."""
 
         def queries(x_BT: Tensor) -> Tensor:
-            return piece.query.of(x_BT[..., None])[..., None]
+            return piece.query.places.of(x_BT[..., None])[..., None]
 
         def keys(x_BS: Tensor) -> Tensor:
-            return piece.key.of(x_BS[..., None])[..., None, :]
+            return piece.key.places.of(x_BS[..., None])[..., None, :]
 
         order = keys(self.order_BS)
         visible = order >= queries(self.low_BT)
@@ -132,12 +165,13 @@ def encode(pieces: Pieces) -> list[int]:
 
 def decode(numbers: Sequence[int]) -> Pieces:
     """The inverse of `encode`."""
-    rows = [numbers[i : i + 12] for i in range(0, len(numbers), 12)]
-    return tuple(Piece(View(*row[:5]), View(*row[5:10]), row[10], row[11]) for row in rows)
+    view = len(View._fields)
+    rows = [numbers[i : i + 2 * view + 2] for i in range(0, len(numbers), 2 * view + 2)]
+    return tuple(Piece(View(*row[:view]), View(*row[view : 2 * view]), *row[2 * view :]) for row in rows)
 
 
 def visible_pairs(piece: Piece, visibility: Visibility | None, device: torch.device) -> Tensor | None:
-    """Which pairs of a piece are visible: (L, M), or (N, 1, L, M) by data, or `None` for all."""
+    """Which pairs of a piece are visible: (L, M), or (N, H or 1, L, M) by data, or `None` for all."""
     if visibility is not None:
         return visibility.of(piece)
     return piece.band(device) if piece.banded else None

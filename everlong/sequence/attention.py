@@ -89,8 +89,12 @@ class Attention(Part):
         ragged = Ragged.of(span, state)
         q_BTHE, k_BTGE, v_BTGE = (ragged.compact(x) for x in (q_BTHE, k_BTGE, v_BTGE))
         k_BSGE, v_BSGE = join(state, k_BTGE, v_BTGE)
-        pieces = self.ragged_pieces(q_BTHE.shape[0], q_BTHE.shape[1], k_BSGE.shape[1])
-        o_BTHE = self.meet(q_BTHE, k_BSGE, v_BSGE, pieces, ragged.visibility(self.reach))
+        if state is None:
+            pieces, visibility = self.document_pieces(ragged, q_BTHE.shape[1]), None
+        else:
+            pieces = self.ragged_pieces(q_BTHE.shape[0], q_BTHE.shape[1], k_BSGE.shape[1])
+            visibility = ragged.visibility(self.reach)
+        o_BTHE = self.meet(q_BTHE, k_BSGE, v_BSGE, pieces, visibility)
         return ragged.restore(o_BTHE), ragged.keep(k_BSGE, v_BSGE, self.cache_rows)
 
     def meet(
@@ -129,6 +133,17 @@ class Attention(Part):
         query, past = View(0, B, T, T), S - T
         square = Piece(query, View(past, B, S, T), high=0)
         return (square, Piece(query, View(0, B, S, past))) if past else (square,)
+
+    def document_pieces(self, ragged: Ragged, T: int) -> Pieces:
+        """Document by document, each at the cost that it has alone, where nothing is cached."""
+        pieces = []
+        for row, rows, begin, length in ragged.documents():
+            place = row * T + begin
+            alone = self.plain_pieces(rows, length, length)
+            pieces += [
+                piece._replace(query=piece.query.shifted(place), key=piece.key.shifted(place)) for piece in alone
+            ]
+        return tuple(pieces)
 
     def ragged_pieces(self, B: int, T: int, S: int) -> Pieces:
         """Blocks of queries, each with all keys that any of them can reach."""

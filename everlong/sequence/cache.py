@@ -75,6 +75,20 @@ class Ragged:
         first = torch.where(start, place, (past - cached)[:, None]).cummax(1).values
         return cls(index, real.cumsum(1) - 1, real.sum(1), cached, past, first)
 
+    def documents(self) -> list[tuple[int, int, int, int]]:
+        """What the call brings of each document, where nothing is cached: first batch row, number of batch rows, first
+        compact place, length. Neighbouring rows that are filled by one document each are taken together."""
+        T, found = self.index_BT.shape[1], list[tuple[int, int, int, int]]()
+        for row, (firsts, count) in enumerate(zip(self.first_BT.tolist(), self.count_B.tolist(), strict=True)):
+            begins = sorted(set(firsts[:count]))
+            if begins == [0] and count == T and found and sum(found[-1][:2]) == row and found[-1][2:] == (0, T):
+                found[-1] = (found[-1][0], found[-1][1] + 1, 0, T)
+            else:
+                found += [
+                    (row, 1, begin, end - begin) for begin, end in zip(begins, [*begins[1:], count], strict=False)
+                ]
+        return found
+
     def compact(self, x_BTHD: Float[Tensor, "b t h d"]) -> Float[Tensor, "b t h d"]:
         """Moves each row's real positions to its front."""
         return _rows(x_BTHD, self.index_BT)
@@ -117,8 +131,9 @@ class Ragged:
         before_B1 = (self.past - self.cached_B)[:, None]
         return torch.cat([before_B1, self.first_BT], dim=1).gather(1, self.count_B[:, None])[:, 0]
 
-    def keep(self, k_BSGD: Tensor, v_BSGD: Tensor, rows: int | None) -> KeyValues:
-        """The cache after this call: the current document's last `rows` positions, or all of them."""
+    def keep(self, k_BSGD: Tensor, v_BSGD: Tensor, rows: int | Int64[Tensor, " b"] | None) -> KeyValues:
+        """The cache after this call: the current document's last `rows` positions, or all of them; a tensor gives
+        every batch row its own number."""
         place_S = torch.arange(k_BSGD.shape[1], device=k_BSGD.device)
         keep_BS = self.real_BS & (place_S >= self.begin_B[:, None])
         if rows is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,6 @@ def mutated(module: ModuleType, old: str, new: str) -> ModuleType:
     source = Path(module.__file__).read_text(encoding="utf-8")
     assert source.count(old) == 1, f"{old!r} stands {source.count(old)} times in {module.__file__}"
     namespace = f"mutant{next(_number)}"  # operators are registered by name, once
-    mutant = ModuleType(namespace)
+    mutant = sys.modules[namespace] = ModuleType(namespace)  # where dataclasses look for their module
     exec(compile(source.replace(old, new).replace('"everlong::', f'"{namespace}::'), namespace, "exec"), vars(mutant))
     return mutant

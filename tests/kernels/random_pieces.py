@@ -1,4 +1,4 @@
-"""Random attention patterns: pieces of every shape, whose pairs are disjoint.
+"""Random attention patterns: pieces of every shape, in all heads or in some, that may hold a pair several times.
 
 Legend: B batch rows, T queries a row, S keys a row, H query heads, G key/value heads, D head size.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from everlong.kernels.pieces import UNBOUNDED, Piece, Pieces, View, Visibility
-from tests.oracles.pieces import pairs
+from tests.oracles.pieces import counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,10 @@ class Problem:
         return replace(self, q_BTHD=q, k_BSGD=k, v_BSGD=v)
 
     @property
-    def seen_QK(self) -> Tensor:
-        """Which of all queries see which of all keys."""
-        (B, T), S = self.q_BTHD.shape[:2], self.k_BSGD.shape[1]
-        return pairs(self.pieces, B, T, S, self.visibility) > 0
+    def count_HQK(self) -> Tensor:
+        """How often all queries see all keys, head by head."""
+        (B, T, H), (S, G) = self.q_BTHD.shape[:3], self.k_BSGD.shape[1:3]
+        return counts(self.pieces, B, T, S, H, G, self.visibility)
 
 
 def problem(seed: int, *, by_data: bool = False, dtype: torch.dtype = torch.float64) -> Problem:
@@ -58,24 +58,44 @@ def problem(seed: int, *, by_data: bool = False, dtype: torch.dtype = torch.floa
         return torch.randn(shape, generator=generator, dtype=torch.float64).to(dtype)
 
     visibility = random_visibility(draw, B, T, S) if by_data else None
-    return Problem(
-        normal(B, T, H, D), normal(B, S, G, D), normal(B, S, G, D), random_pieces(draw, B, T, S, by_data), visibility
+    pieces = random_pieces(draw, B, T, S, H, G)
+    return Problem(normal(B, T, H, D), normal(B, S, G, D), normal(B, S, G, D), pieces, visibility)
+
+
+def random_pieces(draw: random.Random, B: int, T: int, S: int, H: int = 1, G: int = 1) -> Pieces:
+    """Up to four pieces."""
+    return tuple(_piece(draw, B, T, S, H, G) for _ in range(draw.randint(1, 4)))
+
+
+def _piece(draw: random.Random, B: int, T: int, S: int, H: int, G: int) -> Piece:
+    count = min(draw.randint(1, 3), B * T, B * S)
+    query, key = _view(draw, count, B * T), _view(draw, count, B * S)
+    if draw.random() < 0.3 and query.length <= key.length:
+        key = key._replace(length=query.length)  # so that causal squares occur
+    if draw.random() < 0.6:
+        query, key = _some_heads(draw, query, key, B * T, B * S, H, G)
+    return Piece(query, key, *_band(draw))
+
+
+def _some_heads(
+    draw: random.Random, query: View, key: View, queries: int, keys: int, H: int, G: int
+) -> tuple[View, View]:
+    """The views in one head, or in several heads that follow each other; there every head begins one position later
+    where there is room for it between the steps."""
+    groups = H // G
+    head = draw.randrange(H)
+    room = min(
+        (v.step if v.length > 1 else v.stride if v.count > 1 else total) for v, total in ((query, queries), (key, keys))
     )
-
-
-def random_pieces(draw: random.Random, B: int, T: int, S: int, by_data: bool = False) -> Pieces:
-    """Up to five pieces of which no two hold the same pair. With `by_data`, bands do not count."""
-    chosen: Pieces = ()
-    for _ in range(draw.randint(1, 5)):
-        count = min(draw.randint(1, 3), B * T, B * S)
-        query, key = _view(draw, count, B * T), _view(draw, count, B * S)
-        if draw.random() < 0.3 and query.length <= key.length:
-            key = key._replace(length=query.length)  # so that causal squares occur
-        low, high = _band(draw)
-        candidate = (*chosen, Piece(query, key, low, high) if not by_data else Piece(query, key))
-        if pairs(candidate, B, T, S).max() <= 1:
-            chosen = candidate
-    return chosen
+    ends = [
+        total - 1 - v.offset - (v.count - 1) * v.stride - (v.length - 1) * v.step
+        for v, total in ((query, queries), (key, keys))
+    ]
+    crowded = any(v.count > 1 and v.stride < v.step for v in (query, key))  # sequences interleave already
+    last_head = H if groups == 1 else (head // groups + 1) * groups
+    heads = 1 if crowded else draw.randint(1, max(1, min(last_head - head, room, min(ends) + 1)))
+    query = query._replace(head=head, heads=heads, skew=1)
+    return query, key._replace(head=head // groups, heads=heads, head_step=int(groups == 1), skew=1)
 
 
 def random_visibility(draw: random.Random, B: int, T: int, S: int) -> Visibility:

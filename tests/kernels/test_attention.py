@@ -30,7 +30,7 @@ def check_agrees(attention: Attention, case: Problem) -> None:
     scale = 0.6  # not the default, so that none is forgotten
     inputs = case.leaves()
     out, lse = attention(*inputs, case.pieces, case.visibility, scale)
-    expected_out, expected_lse = oracle.attend(*inputs, case.seen_QK, scale)
+    expected_out, expected_lse = oracle.attend(*inputs, case.count_HQK, scale)
     assert not lse.requires_grad
     assert_near(out, expected_out, 1e-13, "output")
     assert torch.equal(lse.isneginf(), expected_lse.isneginf()), "which queries see nothing"
@@ -115,7 +115,7 @@ def test_lower_precision(backend: kernel.Backend, dtype: torch.dtype, tolerance:
         assert out.dtype == dtype
         assert lse.dtype == torch.float32
         exact = case.double().leaves()
-        expected, _ = oracle.attend(*exact, case.seen_QK, case.q_BTHD.shape[-1] ** -0.5)
+        expected, _ = oracle.attend(*exact, case.count_HQK, case.q_BTHD.shape[-1] ** -0.5)
         assert_near(out, expected, tolerance, "output")
         weight = pattern(expected)
         found = torch.autograd.grad((out * weight.to(dtype)).sum(), inputs)
@@ -174,7 +174,7 @@ class TestOperator:
 def test_one_square_is_the_whole_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
     """On an accelerator, only causal attention of whole rows goes to the operator that can do nothing else."""
     taken = []
-    monkeypatch.setattr(kernel, "one_causal_square", lambda q, k, v: taken.append(q.shape) or q)
+    monkeypatch.setattr(kernel, "one_causal_square", lambda q, k, v, scale: taken.append(q.shape) or q)
     q = torch.randn(1, 6, 2, 4, device="meta")
     attend(q, q, q, (Piece(View(0, 1, 6, 6), View(0, 1, 6, 6), high=0),))
     assert len(taken) == 1
@@ -192,21 +192,21 @@ def test_one_square() -> None:
 
 MUTANTS = {
     "merges without weights": (
-        "weight = torch.exp(part_lse - piece.query.of(lse)).nan_to_num_(0.0)",
-        "weight = torch.ones_like(part_lse)",
+        "share = torch.sigmoid(part_lse - lse_NHL).nan_to_num_(0.0)",
+        "share = torch.full_like(part_lse, 0.5)",
     ),
     "backward with its own log-sum-exp": (
-        "            l_NHL,\n",
-        "            _piece(piece, q, k, v, visibility, scale)[1],\n",
+        "        l_NHL,\n",
+        "        _piece(piece, q, k, v, visibility, scale)[1],\n",
     ),
     "backward with its own output": (
-        "            o_NHLD,\n",
-        "            _piece(piece, q, k, v, visibility, scale)[0],\n",
+        "        o_NHLD,\n",
+        "        _piece(piece, q, k, v, visibility, scale)[0],\n",
     ),
     "gradients overwrite each other": ("view.of(total).add_(share)", "view.of(total).copy_(share)"),
     "empty rows unhandled in backward": ("lse = lse.masked_fill(lse == -torch.inf, torch.inf)", "pass"),
     "empty rows unhandled in forward": ("if mask is not None:  # the kernel", "if False:  # the kernel"),
-    "backward without scale": ("            attn_mask=mask,\n            scale=scale,", "            attn_mask=mask,"),
+    "backward without scale": ("        attn_mask=mask,\n        scale=scale,", "        attn_mask=mask,"),
     "no mask": ("return zeros.masked_fill_(~visible, -torch.inf), False", "return zeros, False"),
     "every mask is causal": (
         "if visible is None:\n        return None, False",

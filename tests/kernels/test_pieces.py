@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from everlong.kernels.pieces import Piece, View, Visibility, decode, encode, halve_squares, visible_pairs
 from tests.kernels.random_pieces import problem, random_pieces
-from tests.oracles.pieces import pairs, places
+from tests.oracles.pieces import counts, places
 
 seeds = st.integers(0, 2**16)
 
@@ -18,9 +18,10 @@ seeds = st.integers(0, 2**16)
 @settings(max_examples=30)
 @given(seed=seeds)
 def test_view_is_its_places(seed: int) -> None:
-    for piece in random_pieces(random.Random(seed), 2, 11, 11):
+    for piece in random_pieces(random.Random(seed), 2, 11, 11, 3, 3):
         x_BTHD = torch.arange(2 * 11 * 3 * 4).view(2, 11, 3, 4)
-        expected = x_BTHD.flatten(0, 1)[torch.tensor(places(piece.query))].transpose(1, 2)
+        head, row = torch.tensor(places(piece.query, 3)).unbind(-1)
+        expected = x_BTHD.flatten(0, 1)[row, head]
         assert torch.equal(piece.query.of(x_BTHD), expected)
         assert torch.equal(piece.query.of(x_BTHD[..., 0].contiguous()), expected[..., 0])
 
@@ -51,20 +52,35 @@ def test_causal_squares_are_found() -> None:
     assert not square._replace(key=View(0, 2, 5, 4)).causal_square
 
 
-@given(count=st.integers(1, 3), T=st.integers(1, 17), smallest=st.integers(1, 4), gap=st.integers(0, 1))
-def test_halved_squares_hold_the_same_pairs(count: int, T: int, smallest: int, gap: int) -> None:
-    view = View(2, count, T + gap, T)
+@given(
+    count=st.integers(1, 3),
+    T=st.integers(1, 17),
+    smallest=st.integers(1, 4),
+    gap=st.integers(0, 1),
+    step=st.integers(1, 3),
+    skew=st.integers(0, 1),
+)
+def test_halved_squares_hold_the_same_pairs(count: int, T: int, smallest: int, gap: int, step: int, skew: int) -> None:
+    view = View(2, count, step * T + gap, T, step, 1, min(step, 2), 1, skew)
     whole = (Piece(view, view, high=0), Piece(View(0, 1, 1, 1), View(0, 1, 1, 1)))
-    halved, size = halve_squares(whole, smallest), count * (T + gap) + 2
-    assert torch.equal(pairs(halved, 1, size, size), pairs(whole, 1, size, size))
+    halved, size = halve_squares(whole, smallest), count * (step * T + gap) + 3
+    assert torch.equal(counts(halved, 1, size, size, 3, 3), counts(whole, 1, size, size, 3, 3))
     assert halve_squares(whole, T) == whole
-    if T % 2 == 0 and not gap and smallest <= T // 2:
-        assert len(halved) > len(whole)
+    assert (len(halved) > len(whole)) == (smallest <= T // 2)
+    squares = [piece for piece in halved if piece.causal_square]
+    assert all(piece.query.length // 2 < smallest for piece in squares)
+
+
+def test_even_halves_are_one_piece() -> None:
+    """Where one step leads from half to half, and so for all sequences if they follow each other without a gap."""
+    for step in (1, 3):
+        for view in (View(5, 1, 999, 64, step), View(5, 4, 64 * step, 64, step)):
+            assert len(halve_squares((Piece(view, view, high=0),), 16)) == 3
 
 
 @given(seed=seeds)
 def test_encoding(seed: int) -> None:
-    pieces = random_pieces(random.Random(seed), 2, 7, 9)
+    pieces = random_pieces(random.Random(seed), 2, 7, 9, 4, 2)
     assert decode(encode(pieces)) == pieces
 
 
@@ -82,8 +98,11 @@ def test_visibility_tensors(seed: int) -> None:
 @given(seed=seeds)
 def test_visibility_of_a_piece(seed: int) -> None:
     case = problem(seed, by_data=True)
-    seen_QK = case.seen_QK
+    (B, T), S = case.q_BTHD.shape[:2], case.k_BSGD.shape[1]
+    everything = (Piece(View(0, 1, 0, B * T), View(0, 1, 0, B * S)),)
+    seen_QK = counts(everything, B, T, S, visibility=case.visibility)[0] > 0
     for piece in case.pieces:
         assert case.visibility is not None
-        queries, keys = torch.tensor(places(piece.query)), torch.tensor(places(piece.key))
-        assert torch.equal(case.visibility.of(piece)[:, 0], seen_QK[queries[:, :, None], keys[:, None, :]])
+        queries, keys = (torch.tensor(places(view.places))[..., 1] for view in (piece.query, piece.key))
+        expected = seen_QK[queries[..., None], keys[..., None, :]]
+        assert torch.equal(case.visibility.of(piece), expected)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from everlong.sequence.attention import Attention, WindowAttention
+from everlong.sequence.blockwise import BlockwiseAttention
 from everlong.sequence.position import Position, XPos
 from everlong.sequence.sparse import SparseAttention
 
@@ -17,6 +18,8 @@ def sees(config: Attention.Config, t: int, s: int) -> bool:
     """Whether position t sees position s."""
     if isinstance(config, WindowAttention.Config):
         return t - config.window < s <= t
+    if isinstance(config, BlockwiseAttention.Config):
+        return s <= t and s // config.block >= t // config.block - 1
     if isinstance(config, SparseAttention.Config):
         own = s <= t and s // config.block == t // config.block
         summary = s < t // config.block * config.block and s % config.block >= config.block - config.summary

@@ -11,6 +11,7 @@ import torch
 from everlong.kernels.pieces import Pieces
 from everlong.sequence import attention
 from everlong.sequence.attention import Attention, WindowAttention
+from everlong.sequence.blockwise import BlockwiseAttention
 from everlong.sequence.sparse import SparseAttention
 from tests.oracles.pattern import pattern
 from tests.oracles.pieces import pairs
@@ -61,6 +62,18 @@ def test_window(B: int, T: int, window: int) -> None:
         pieces = config.build().plain_pieces(B, T, cached + T)
         assert_is_pattern(config, pieces, B, T, list(range(past - cached, past + T)))
         assert work(pieces) <= B * T * 3 * window  # whatever the length
+
+
+@pytest.mark.parametrize("block", [1, 3, 4, 20])
+@pytest.mark.parametrize(("B", "T"), TS)
+def test_blockwise(B: int, T: int, block: int) -> None:
+    config = BlockwiseAttention.Config(**SHAPE, block=block)
+    for past in PASTS:
+        part = config.build()
+        cached = part.cached_positions(past)
+        pieces = part.plain_pieces(B, T, cached + T)
+        assert_is_pattern(config, pieces, B, T, list(range(past - cached, past + T)))
+        assert work(pieces) <= B * T * 2 * block
 
 
 @pytest.mark.parametrize(("block", "summary"), [(1, 1), (3, 1), (4, 2), (5, 5), (20, 3)])
