@@ -35,9 +35,16 @@ class Hint:
     matrix: bool = True
     """Whether it is a matrix between hidden spaces, fit for an orthogonalising optimizer (Muon); embeddings and
     output heads are not."""
+    sparse: bool = False
+    """Whether it is a table whose gradient holds only the rows that were looked up."""
 
     def within(self, outer: Hint) -> Hint:
-        return Hint(self.learning_rate * outer.learning_rate, self.decay and outer.decay, self.matrix and outer.matrix)
+        return Hint(
+            self.learning_rate * outer.learning_rate,
+            self.decay and outer.decay,
+            self.matrix and outer.matrix,
+            self.sparse or outer.sparse,
+        )
 
 
 def parameter_hints(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Hint]]:

@@ -1,11 +1,12 @@
-"""How much memory training takes, from a configuration alone: nothing is allocated.
+"""How much memory training takes, from a configuration alone, without allocating it; and how much a process took.
 
 The tensors that live when a forward pass has ended and gradients of an earlier one are kept,
 
     weights + gradients + optimizer + activations,
 
 all in float32 but for the activations. The optimizer keeps two numbers a parameter, as AdamW does (Muon keeps one
-for its matrices). The activations are exactly what autograd saves: a forward pass over fake tensors is run, which
+for its matrices), and one number a row of a table, whose gradient holds only the rows that were looked up and is not
+counted. The activations are exactly what autograd saves: a forward pass over fake tensors is run, which
 have shapes but no content, and every storage that it saves counts once. So it holds for any architecture.
 
 Not in it: PyTorch itself (some 250 MB), and what single operators need for a moment. Against the growth of resident
@@ -17,13 +18,16 @@ the sum; `MALLOC_MMAP_THRESHOLD_=65536` makes it return them.
 
 from __future__ import annotations
 
+import resource
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from everlong.core.accounting import parameter_count
+from everlong.core.accounting import parameter_count, parameter_hints
 from everlong.model.language_model import LanguageModel
 
 
@@ -49,9 +53,11 @@ def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bf
     """
     with FakeTensorMode():
         model = config.replace(context_limit=None).build()  # a limit is checked by looking at values
-        weights = parameter_count(model) * 4
+        tables = [parameter for _, parameter, hint in parameter_hints(model) if hint.sparse]
+        weights, rows = parameter_count(model) * 4, sum(map(len, tables)) * 4
+        dense = weights - sum(table.numel() for table in tables) * 4
         activations = _saved_bytes(model, window, batch, bfloat16)
-    return Memory(weights=weights, gradients=weights, optimizer=2 * weights, activations=activations)
+    return Memory(weights=weights, gradients=dense, optimizer=2 * dense + rows, activations=activations)
 
 
 def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) -> int:
@@ -73,3 +79,11 @@ def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) 
         logits_BTV = model(ids_BT).logits
         F.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT.flatten())
     return sum(storage.nbytes() for storage in saved.values())
+
+
+def highest_resident() -> int:
+    """The most bytes of memory that this process has held at once."""
+    status = Path("/proc/self/status")
+    if status.exists():  # Linux, where `getrusage` begins with the number of the process that started this one
+        return 1024 * int(next(line for line in status.read_text().splitlines() if line.startswith("VmHWM")).split()[1])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -7,17 +7,21 @@ builds. So an override changes an argument of the preset, before anything is mad
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from everlong.core.config import check, suggest
 from everlong.core.errors import ConfigError
 from everlong.core.part import Part
+from everlong.memory.engram import Engram
+from everlong.memory.hashing import layer_hashes
 from everlong.model.language_model import LanguageModel
-from everlong.model.stack import Block, Stack
+from everlong.model.stack import Block, Residual, Stack
 from everlong.sequence.attention import Attention, WindowAttention
+from everlong.sequence.dilated import DilatedAttention
+from everlong.sequence.dilation import geometric_schedule
 from everlong.sequence.linear_attention import LinearAttention
-from everlong.sequence.position import Position, Rotary
+from everlong.sequence.position import Position, Rotary, XPos
 from everlong.sequence.sparse import SparseAttention
 from everlong.width.swiglu import SwiGLU
 
@@ -28,6 +32,24 @@ SIZES: dict[str, dict[str, int]] = {
     "base": {"layers": 18, "width": 768, "heads": 12},
 }
 """nano: a few 1e5 parameters, for tests; tiny: 1M to 3M, for two CPU cores; small: about 30M; base: about 125M."""
+
+OWN_SIZES: dict[str, dict[str, dict[str, Any]]] = {
+    "longnet": {
+        "paper": {
+            "layers": 12,
+            "width": 768,
+            "heads": 12,
+            "hidden": 3072,
+            "position": XPos.Config(),
+            "segment_lengths": (2048, 4096, 8192, 16384, 32768),
+            "dilations": (1, 2, 4, 6, 12),
+        }
+    }
+}
+"""Sizes that one family has besides: those of its paper."""
+
+LENGTHS, DILATIONS = geometric_schedule(512, 4, 8192, dilation_ratio=2)
+"""The default branches of `longnet`, for contexts of a few thousand tokens and models of few heads."""
 
 BYTES = 259
 """The default vocabulary: 256 byte values, BOS, EOS and PAD."""
@@ -47,7 +69,12 @@ def family(function: Family) -> Family:
 
 def presets() -> list[str]:
     """The names of all presets, `family:size`."""
-    return [f"{name}:{size}" for name in sorted(_families) for size in SIZES]
+    return [f"{name}:{size}" for name in sorted(_families) for size in sizes(name)]
+
+
+def sizes(family: str) -> dict[str, dict[str, Any]]:
+    """The sizes of a family by name, each with the arguments that it sets."""
+    return SIZES | OWN_SIZES.get(family, {})
 
 
 def config(name: str, **overrides: Any) -> LanguageModel.Config:
@@ -60,16 +87,25 @@ def config(name: str, **overrides: Any) -> LanguageModel.Config:
     Raises:
         ConfigError: an unknown family, size or override; it names the known ones.
     """
+    known = arguments(name)
+    for override in overrides:
+        check(override in known, override, overrides[override], suggest(override, known))
+    return _families[name.partition(":")[0]](**{**known, **overrides})
+
+
+def arguments(name: str) -> dict[str, Any]:
+    """The arguments that a preset gives to its family's function, defaults among them.
+
+    Raises:
+        ConfigError: an unknown family or size; it names the known ones.
+    """
     chosen, _, size = name.partition(":")
     if chosen not in _families:
         raise ConfigError("preset", name, suggest(chosen, _families))
-    if size not in SIZES:
-        raise ConfigError("size", size, suggest(size, SIZES))
-    function = _families[chosen]
-    known = inspect.signature(function).parameters
-    for override in overrides:
-        check(override in known, override, overrides[override], suggest(override, known))
-    return function(**{**SIZES[size], **overrides})
+    if size not in sizes(chosen):
+        raise ConfigError("size", size, suggest(size, sizes(chosen)))
+    known = inspect.signature(_families[chosen]).parameters
+    return {**{argument: parameter.default for argument, parameter in known.items()}, **sizes(chosen)[size]}
 
 
 def build(name: str, **overrides: Any) -> LanguageModel:
@@ -153,6 +189,40 @@ def sparse(
 
 
 @family
+def longnet(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int | None = None,
+    position: Position | None = ROPE,
+    segment_lengths: Sequence[int] = LENGTHS,
+    dilations: Sequence[int] = DILATIONS,
+    rotation: int = 0,
+    hidden: int | None = None,
+    vocabulary: int = BYTES,
+    context_limit: int | None = None,
+) -> LanguageModel.Config:
+    """Dilated attention in every layer; offsets move on by `rotation` from layer to layer."""
+    kv = heads if kv_heads is None else kv_heads
+    mixer = DilatedAttention.Config(
+        width=width,
+        heads=heads,
+        kv_heads=kv,
+        position=position,
+        segment_lengths=tuple(segment_lengths),
+        dilations=tuple(dilations),
+    )
+    config = decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+    stack = cast(Stack.Config, config.body)
+    rotated = tuple(
+        cast(Block.Config, block).replace(mixer=mixer.replace(rotation=i * rotation))
+        for i, block in enumerate(stack.blocks)
+    )
+    return config.replace(body=stack.replace(blocks=rotated))
+
+
+@family
 def linear(
     *,
     layers: int,
@@ -165,3 +235,46 @@ def linear(
     """Linear attention (ELU + 1) in every layer."""
     mixer = LinearAttention.Config(width=width, heads=heads)
     return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+
+
+@family
+def engram(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int | None = None,
+    position: Position | None = ROPE,
+    window: int = 256,
+    memory_layers: tuple[int, ...] = (1,),
+    orders: tuple[int, ...] = (2, 3, 4, 5, 6),
+    rows: int = 2**15,
+    hash_heads: int = 1,
+    row_width: int = 32,
+    hidden: int | None = None,
+    vocabulary: int = BYTES,
+    context_limit: int | None = None,
+) -> LanguageModel.Config:
+    """Attention to the last `window` positions in every layer, and n-gram memory before some of them."""
+    for layer in memory_layers:
+        check(0 <= layer < layers, "memory_layers", memory_layers, f"must be layers of the model, 0 .. {layers - 1}")
+    kv = heads if kv_heads is None else kv_heads
+    mixer = WindowAttention.Config(width=width, heads=heads, kv_heads=kv, position=position, window=window)
+    plain = decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+    hashes = layer_hashes(
+        memory_layers, vocabulary=vocabulary, orders=orders, rows=rows, heads=hash_heads, pad=vocabulary - 1
+    )
+    return remember(
+        plain, {i: Engram.Config(width=width, hash=hash, row_width=row_width) for i, hash in hashes.items()}
+    )
+
+
+def remember(config: LanguageModel.Config, memories: dict[int, Engram.Config]) -> LanguageModel.Config:
+    """The same stack, with memories before some of its blocks."""
+    stack = cast(Stack.Config, config.body)
+    blocks: list[Part.Config] = []
+    for i, block in enumerate(stack.blocks):
+        if i in memories:
+            blocks.append(Residual.Config(width=stack.width, inner=memories[i]))
+        blocks.append(block)
+    return config.replace(body=stack.replace(blocks=tuple(blocks)))

@@ -62,6 +62,35 @@ class Block(Part):
         return self.mixer.residual_writers() + self.feed_forward.residual_writers()
 
 
+class Residual(Part):
+    """x + inner(x): one residual branch around a part that normalises for itself what it reads. State: the part's."""
+
+    class Config(Part.Config):
+        inner: Part.Config
+        """What is added."""
+
+    def __init__(self, config: Residual.Config) -> None:
+        super().__init__()
+        remedy = f"must be the branch's width, {config.width}"
+        check(config.inner.width == config.width, "residual.inner.width", config.inner.width, remedy)
+        self.inner = config.inner.build()
+
+    def forward(
+        self, x_BTD: Float[Tensor, "b t d"], span: Span, state: Any = None
+    ) -> tuple[Float[Tensor, "b t d"], Any]:
+        y_BTD, state = self.inner(x_BTD, span, state)
+        return x_BTD + y_BTD, state
+
+    def flops(self, T: int) -> int:
+        return self.inner.flops(T)
+
+    def state_bytes(self, T: int) -> int:
+        return self.inner.state_bytes(T)
+
+    def residual_writers(self) -> list[nn.Linear]:
+        return self.inner.residual_writers()
+
+
 class Stack(Part):
     """Parts one after the other, then a norm. State: a tuple, one state a part."""
 

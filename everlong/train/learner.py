@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ class Learner:
             self.streams = None
         nats, auxiliary, streams = self.differentiate(batch)
         limit = math.inf if self.config.clip is None else self.config.clip
-        norm = torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, limit)
+        norm = clip(self.optimizer.parameters, limit)
         values = torch.stack([nats, norm.to(nats), *auxiliary.values()]).tolist()  # the step's only wait for a device
         finite = all(math.isfinite(value) for value in values)
         if finite:
@@ -97,6 +98,23 @@ class Learner:
                 for name, value in own.items():
                     auxiliary[name] = auxiliary.get(name, 0.0) + value.detach().to(total) / len(pieces)
         return total, auxiliary, tuple(after) if self.config.carry else None
+
+
+def clip(parameters: Iterable[Tensor], limit: float) -> Tensor:
+    """Scales the gradients, in place, so that their common norm is at most `limit`; returns the norm before. Torch's
+    own function takes no sparse gradients, which are merged here to hold each row once."""
+    gradients = []
+    for parameter in parameters:
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad.values())
+        elif parameter.grad is not None:
+            gradients.append(parameter.grad)
+    norm = torch.nn.utils.get_total_norm(gradients)
+    factor = (limit / (norm + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factor)
+    return norm
 
 
 def compiled(model: LanguageModel) -> Predictor:

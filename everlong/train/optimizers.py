@@ -4,6 +4,8 @@ A part asks through `Hint` (see `core.accounting`): for a multiplier of the lear
 not to be taken for a matrix between hidden spaces. The rate of a group is base * multiplier * schedule.
 
     AdamW   Loshchilov & Hutter 2019, arXiv 1711.05101
+    Adagrad Duchi et al. 2011, one sum of squares a row (see `rowwise_adagrad`), on tables with sparse gradients,
+            whatever the optimizer of the rest
     Muon    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, on hidden matrices, AdamW on the rest.
             Its updates are scaled by 0.2 sqrt(max(A, B)) to the size of AdamW's (Liu et al. 2025, arXiv
             2502.16982, eq. 4), so that one learning rate and one weight decay serve both.
@@ -20,6 +22,7 @@ from torch import Tensor, nn
 from everlong.core.accounting import Hint, parameter_hints
 from everlong.core.config import Config, Configurable, check
 from everlong.core.errors import CheckpointError
+from everlong.train.rowwise_adagrad import RowwiseAdagrad
 
 Hinted = tuple[str, nn.Parameter, Hint]
 """A parameter's name, itself, and how it asks to be trained."""
@@ -55,7 +58,9 @@ class Optimizer(Configurable):
         hinted = [item for item in parameter_hints(model) if item[1].requires_grad]
         check(bool(hinted), "model", type(model).__name__, "has no parameter that requires a gradient")
         self.names: dict[Tensor, str] = {parameter: name for name, parameter, _ in hinted}
-        self.parts = self.make(hinted)
+        tables = [item for item in hinted if item[2].sparse]
+        self.parts = self.make([item for item in hinted if not item[2].sparse])
+        self.parts += [RowwiseAdagrad(self._grouped(tables))] if tables else []
         strongest = max(group["lr"] * group["weight_decay"] for group in self._groups())
         remedy = "learning_rate x multiplier x weight_decay must be at most 1, or the weights grow without bound"
         check(strongest <= 1, "optimizer.weight_decay", config.weight_decay, remedy)

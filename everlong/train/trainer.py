@@ -15,7 +15,7 @@ from pathlib import Path
 
 from everlong.core.config import check, check_divides
 from everlong.core.errors import TrainingError
-from everlong.data import Loader
+from everlong.data import Batches
 from everlong.model.language_model import LanguageModel
 from everlong.train.callbacks import Callback
 from everlong.train.checkpoints import Checkpoints
@@ -82,7 +82,7 @@ class Trainer:
         self,
         config: Trainer.Config,
         model: LanguageModel,
-        loader: Loader,
+        loader: Batches,
         *,
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,

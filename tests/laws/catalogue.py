@@ -14,8 +14,12 @@ from torch import Tensor, nn
 
 import everlong
 from everlong import Config, LanguageModel, Part, Span
+from everlong.memory.engram import Engram
+from everlong.memory.hashing import layer_hashes
 from everlong.model.stack import Block, Stack
 from everlong.sequence.attention import Attention, WindowAttention
+from everlong.sequence.blockwise import BlockwiseAttention
+from everlong.sequence.dilated import DilatedAttention
 from everlong.sequence.linear_attention import LinearAttention
 from everlong.sequence.position import Rotary, XPos
 from everlong.sequence.sparse import SparseAttention
@@ -39,6 +43,12 @@ def stack(*blocks: Part.Config) -> Stack.Config:
     return Stack.Config(width=blocks[0].width, blocks=blocks)
 
 
+def engram(orders: tuple[int, ...], heads: int) -> Engram.Config:
+    """An n-gram memory so small that n-grams meet in its rows."""
+    hash = layer_hashes([1], vocabulary=VOCABULARY, orders=orders, rows=5, heads=heads, pad=VOCABULARY - 1)[1]
+    return Engram.Config(width=8, hash=hash, row_width=3)
+
+
 PARTS: dict[str, Config] = {
     "attention": Attention.Config(**FULL),
     "attention, grouped, RoPE": Attention.Config(**SHARED),
@@ -54,8 +64,18 @@ PARTS: dict[str, Config] = {
     "sparse, blocks of 5": SparseAttention.Config(**SHARED, block=5, summary=2),
     "sparse, all summaries": SparseAttention.Config(**SHARED, block=5, summary=5),
     "sparse, one block": SparseAttention.Config(**SHARED, block=100, summary=3),
+    "dilated": DilatedAttention.Config(**FULL, segment_lengths=(4, 6, 9), dilations=(1, 2, 4)),
+    "dilated, ragged segments": DilatedAttention.Config(**SHARED, segment_lengths=(3, 5, 7), dilations=(1, 2, 3)),
+    "dilated, one kv head, xPos": DilatedAttention.Config(**SINGLE, segment_lengths=(2, 7), dilations=(1, 3)),
+    "dilated, rotated": DilatedAttention.Config(**SHARED, segment_lengths=(3, 6), dilations=(1, 4), rotation=3),
+    "dilated, dense": DilatedAttention.Config(**SHARED, segment_lengths=(100,), dilations=(1,)),
+    "blockwise": BlockwiseAttention.Config(**SHARED, block=4),
+    "blockwise, xPos": BlockwiseAttention.Config(**SINGLE, block=1),
     "linear attention": LinearAttention.Config(width=8, heads=2),
     "swiglu": SwiGLU.Config(width=8, hidden=12),
+    "engram": engram(orders=(2, 3), heads=2),
+    "engram, of single tokens": engram(orders=(1,), heads=1),
+    "engram, long": engram(orders=(1, 4, 7), heads=1),
     "block": block(WindowAttention.Config(**SHARED, window=3)),
     "stack of different mixers": stack(
         block(Attention.Config(**SINGLE)),
@@ -64,7 +84,12 @@ PARTS: dict[str, Config] = {
     ),
 }
 
-SHRUNK: dict[str, dict[str, int]] = {"window": {"window": 5}, "sparse": {"block": 5, "summary": 2}}
+SHRUNK: dict[str, dict[str, Any]] = {
+    "window": {"window": 5},
+    "sparse": {"block": 5, "summary": 2},
+    "longnet": {"segment_lengths": (4, 6, 9), "dilations": (1, 2, 4)},
+    "engram": {"window": 5, "memory_layers": (0,), "orders": (2, 4), "rows": 7, "row_width": 3},
+}
 FAMILIES = sorted({name.partition(":")[0] for name in everlong.presets()})
 
 
@@ -152,5 +177,6 @@ def _mixer(draw: random.Random) -> Part.Config:
         lambda: WindowAttention.Config(**shape, window=draw.randint(1, 9)),
         lambda: SparseAttention.Config(**shape, block=block, summary=draw.randint(1, block)),
         lambda: LinearAttention.Config(width=8, heads=heads),
+        lambda: DilatedAttention.Config(**shape, segment_lengths=(block, block + 3), dilations=(1, 1 + block)),
     )
     return draw.choice(kinds)()

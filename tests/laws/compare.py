@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -29,6 +30,12 @@ def assert_states_near(actual: Any, expected: Any, tolerance: float) -> None:
             assert_near(one, other, tolerance, f"final state, leaf {i}")
         else:
             assert one is other, f"final state, leaf {i}: {one}, expected {other}"
+
+
+def gradients_of(loss: Tensor, inputs: Iterable[Tensor]) -> list[Tensor]:
+    """Gradients with all their rows; that of a table as it comes holds only those which were looked up."""
+    found = torch.autograd.grad(loss, list(inputs), allow_unused=True, materialize_grads=True)
+    return [gradient.to_dense() for gradient in found]
 
 
 def pattern(x: Tensor) -> Tensor:

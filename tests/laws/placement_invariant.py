@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from everlong.kernels.attention import attention_backend
-from tests.laws.compare import assert_near, pattern
+from tests.laws.compare import assert_near, gradients_of, pattern
 from tests.laws.stream import Stream, place
 
 Oracle = Callable[[Mapping[str, Tensor], Stream], Tensor]
@@ -97,8 +97,8 @@ def _answers(run: Callable[[Stream], Tensor], part: nn.Module, stream: Stream) -
     y_BTD = run(replace(stream, x_BTD=x_BTD))
     inputs = {"the input": x_BTD, **dict(part.named_parameters())}
     loss = (y_BTD * pattern(y_BTD))[stream.mask_BT].sum()
-    gradients = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True, materialize_grads=True)
-    return y_BTD[stream.mask_BT].detach(), dict(zip(inputs, gradients, strict=True))
+    found = gradients_of(loss, inputs.values())
+    return y_BTD[stream.mask_BT].detach(), dict(zip(inputs, found, strict=True))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from everlong.core.state import state_tensors
-from tests.laws.compare import assert_near, assert_states_near, pattern
+from tests.laws.compare import assert_near, assert_states_near, gradients_of, pattern
 from tests.laws.stream import Stream
 
 
@@ -62,5 +62,5 @@ def _with_gradients(part: nn.Module, stream: Stream, cuts: Sequence[int]) -> _Tr
     inputs = {"the input": x_BTD, **dict(part.named_parameters())}
     ends = [y_BTD * stream.mask_BT[..., None], *(leaf for leaf in state_tensors(state) if leaf.is_floating_point())]
     loss = torch.stack([(end * pattern(end)).sum() for end in ends]).sum()
-    gradients = torch.autograd.grad(loss, list(inputs.values()), allow_unused=True, materialize_grads=True)
-    return _Trace(y_BTD.detach(), state, dict(zip(inputs, gradients, strict=True)))
+    found = gradients_of(loss, inputs.values())
+    return _Trace(y_BTD.detach(), state, dict(zip(inputs, found, strict=True)))

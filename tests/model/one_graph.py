@@ -1,5 +1,5 @@
-"""Compiles every family as one graph and compares it with eager, in a process of its own: the type checks of the test
-run are no code that a compiler can trace. Run by `test_compile.py`.
+"""Compiles every family, as one graph where it can be, and compares it with eager, in a process of its own: the type
+checks of the test run are no code that a compiler can trace. Run by `test_compile.py`.
 
 The backend does all that inductor does, decompositions included, but write code. (Plain `aot_eager` fails on the
 gradient of torch's ELU for transposed input, whose strides torch predicts wrongly.)
@@ -7,17 +7,22 @@ gradient of torch's ELU for transposed input, whose strides torch predicts wrong
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 
 from everlong import LanguageModel
 from everlong.core.state import detach
 from tests.laws.catalogue import FAMILIES, shrunken
-from tests.laws.compare import assert_near, assert_states_near
+from tests.laws.compare import assert_near, assert_states_near, gradients_of
+
+BROKEN = {"engram"}
+"""Families whose graph breaks where a table is looked up, since its gradient is sparse."""
 
 
-def check(model: LanguageModel) -> None:
+def check(model: LanguageModel, *, one_graph: bool) -> None:
     """Raises AssertionError if a number differs by 1e-12: logits, states and gradients of a first and a later call."""
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager_decomp_partition", dynamic=False)
+    compiled = torch.compile(model, fullgraph=one_graph, backend="aot_eager_decomp_partition", dynamic=False)
     ids_BT, state = torch.randint(17, (2, 11)), None
     for part in (ids_BT[:, :7], ids_BT[:, 7:]):
         eager, other = model(part, state), compiled(part, state)
@@ -28,11 +33,14 @@ def check(model: LanguageModel) -> None:
         state = detach(eager.state)
 
 
-def _gradients(logits: torch.Tensor, model: LanguageModel) -> tuple[torch.Tensor, ...]:
-    return torch.autograd.grad(logits.square().mean(), list(model.parameters()))
+def _gradients(logits: torch.Tensor, model: LanguageModel) -> list[torch.Tensor]:
+    return gradients_of(logits.square().mean(), model.parameters())
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
     for family in FAMILIES:
-        check(shrunken(family, layers=1).build().double())
+        with warnings.catch_warnings():
+            if family in BROKEN:  # where a graph breaks, the compiler itself looks at `.grad` of what is no leaf
+                warnings.filterwarnings("ignore", "The .grad attribute", UserWarning)
+            check(shrunken(family, layers=1).build().double(), one_graph=family not in BROKEN)

@@ -9,18 +9,22 @@ import torch
 
 import everlong
 from everlong import LanguageModel, config_from_dict
-from everlong.core.accounting import parameter_count
+from everlong.core.accounting import parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
+from everlong.model.presets import OWN_SIZES, SIZES
 from everlong.model.stack import Block, Stack
 from everlong.sequence.attention import Attention, WindowAttention
 
 PARAMETERS = {"nano": (1e5, 1e6), "tiny": (1e6, 4e6), "small": (2.5e7, 3.5e7), "base": (1e8, 1.4e8)}
+PARAMETERS["paper"] = PARAMETERS["base"]  # of LongNet
 
 
 def test_names() -> None:
     names = everlong.presets()
-    assert {"transformer:nano", "window:tiny", "sparse:small", "linear:base"} <= set(names)
-    assert len(names) == len(set(names)) == 4 * len({name.partition(":")[0] for name in names})
+    assert {"transformer:nano", "window:tiny", "sparse:small", "linear:base", "longnet:paper"} <= set(names)
+    families = {name.partition(":")[0] for name in names}
+    own = [f"{family}:{size}" for family, sizes in OWN_SIZES.items() for size in sizes]
+    assert sorted(names) == sorted([f"{family}:{size}" for family in families for size in SIZES] + own)
 
 
 @pytest.mark.parametrize("name", everlong.presets())
@@ -28,7 +32,8 @@ def test_sizes(name: str) -> None:
     with torch.device("meta"):
         model = everlong.build(name)
     low, high = PARAMETERS[name.partition(":")[2]]
-    assert low <= parameter_count(model) <= high
+    tables = sum(parameter.numel() for _, parameter, hint in parameter_hints(model) if hint.sparse)
+    assert low <= parameter_count(model) - tables <= high
     assert model.config == everlong.config(name)
     assert config_from_dict(model.config.to_dict()) == model.config
 
@@ -55,8 +60,11 @@ def test_hidden_layers_follow_the_width() -> None:
 
 WRONG: dict[str, tuple[str, dict[str, Any], str]] = {
     "family": ("transfomer:tiny", {}, r"preset = 'transfomer:tiny': did you mean 'transformer'\? known: .*window"),
-    "no family": ("", {}, r"preset = '': .*known: linear"),
+    "no family": ("", {}, r"preset = '': .*known: .*linear"),
     "size": ("window:tny", {}, r"size = 'tny': did you mean 'tiny'\? known: base, nano, small, tiny"),
+    "another family's size": ("window:paper", {}, r"size = 'paper': .*known: base"),
+    "segments": ("longnet:nano", {"segment_lengths": (8, 4, 2)}, r"segment_lengths = \(8, 4, 2\): must grow"),
+    "dilations": ("longnet:nano", {"dilations": (2, 3, 4)}, r"dilations = \(2, 3, 4\): must begin with 1, or some"),
     "no size": ("window", {}, r"size = '': .*known: base"),
     "override": ("window:nano", {"windw": 3}, r"windw = 3: did you mean 'window'\?"),
     "override of another family": ("transformer:nano", {"window": 3}, r"window = 3: .*known: .*heads"),

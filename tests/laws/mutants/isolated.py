@@ -10,6 +10,7 @@ from torch import Tensor
 from everlong import Span
 from everlong.sequence.attention import Attention
 from everlong.sequence.linear_attention import LinearAttention
+from tests.laws.mutants import dilated, engram
 from tests.laws.mutants.base import FULL, LINEAR, ROPE, Mutant, Toy, toy
 
 
@@ -54,6 +55,8 @@ class LeaksInGradientOnly(Toy):
 
 
 NOT_ISOLATED = [
+    *dilated.NOT_ISOLATED,
+    *engram.NOT_ISOLATED,
     Mutant(HearsOtherDocuments, "itself alone", FULL),
     Mutant(RemembersPadding, "itself alone", LINEAR, LinearAttention.Config),
     Mutant(CountsPadding, "itself alone", ROPE),
