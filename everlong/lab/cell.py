@@ -1,0 +1,136 @@
+"""A cell: one model, trained and measured in a folder of its own.
+
+CELL/config.yaml, metrics.jsonl, checkpoints/     the run, see `everlong.train.run`
+CELL/status.json                                  what the cell is, how far it came, and its result
+CELL/log.txt                                      what its process said
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import everlong
+from everlong.core.config import Config
+from everlong.core.errors import ConfigError, DataError
+from everlong.data import ByteCodec
+from everlong.evaluate.memory import highest_resident
+from everlong.evaluate.output import write_json
+from everlong.lab.metrics import METRICS, HeldOut, score
+from everlong.model.language_model import LanguageModel
+from everlong.train import Callback, DataConfig, Result, Trainer, load_run, read_records, train
+from everlong.train.plain import check_same
+from everlong.train.run import METRICS as RECORDS
+
+STATUS = "status.json"
+RUNNING, FINISHED, FAILED, INTERRUPTED = "running", "finished", "failed", "interrupted"
+
+
+class Cell(Config):
+    """Everything that a cell's result follows from."""
+
+    model: LanguageModel.Config
+    training: Trainer.Config
+    data: DataConfig
+    held_out: HeldOut
+    metrics: tuple[str, ...]
+
+    def work(self, result: Result) -> float:
+        """Training FLOPs that were taken: as the model declares them for the windows it has seen, three forwards each.
+
+        A model whose cost depends on its data must be asked here for what it has measured.
+        """
+        with torch.device("meta"):
+            model = self.model.build()
+        return 3.0 * model.flops(self.training.window) * self.training.batch * result.step
+
+
+def run_cell(folder: Path, cell: Cell, callbacks: Sequence[Callback] = ()) -> str:
+    """Trains and measures a cell, or goes on with it; returns its state. A failure is recorded, and raised.
+
+    Raises:
+        EverlongError: as `train` does, or the held-out documents do not suffice.
+    """
+    set_status(folder, cell, RUNNING)
+    try:
+        trained = train(cell.model, cell.training, folder=folder, data=cell.data, callbacks=callbacks)
+        if trained.interrupted is not None:
+            set_status(folder, cell, INTERRUPTED)
+            return INTERRUPTED
+        set_status(folder, cell, FINISHED, result=_examined(folder, cell, trained))
+    except Exception as error:
+        set_status(folder, cell, FAILED, error=f"{type(error).__name__}: {error}")
+        raise
+    return FINISHED
+
+
+def set_status(folder: Path, cell: Cell, state: str, **more: Any) -> None:
+    """Writes a cell's status, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / STATUS, {"state": state, **more, "cell": cell.to_dict()})
+
+
+def read_status(folder: Path) -> dict[str, Any] | None:
+    """A cell's status; `None` before it has begun.
+
+    Raises:
+        DataError: it is damaged.
+    """
+    path = folder / STATUS
+    if not path.is_file():
+        return None
+    try:
+        status = json.loads(path.read_text(encoding="utf-8"))
+        if status["state"] == FINISHED:
+            status["result"]["bits_per_byte"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise DataError(
+            "status", str(path), f"is damaged ({error}): remove it, and the cell is measured again"
+        ) from error
+    return status
+
+
+def check_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
+    """The status of a folder, which must be this cell's.
+
+    Raises:
+        ConfigError: the study has changed since; the fields that differ are named.
+    """
+    status = read_status(folder)
+    if status is not None:
+        check_same(status["cell"], cell.to_dict(), folder, ConfigError)
+    return status
+
+
+def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
+    """All that is reported of a trained cell."""
+    peak = highest_resident()
+    run, corpus = load_run(folder), cell.data.open(ByteCodec())
+    window, records = cell.training.window, read_records(folder / RECORDS)
+    selection = score(run.model, corpus.validation, "selection", window, cell.held_out)
+    reported = score(run.model, corpus.validation, "reported", window, cell.held_out)
+    per_step = trained.bytes_seen / max(1, trained.step)
+    return {
+        "selection": selection.bits_per_byte,
+        **{name: METRICS[name](reported) for name in cell.metrics},
+        "learning": [[int(r["step"]) * per_step, r["bits_per_byte"]] for r in records if r["kind"] == "validation"],
+        "steps": trained.step,
+        "bytes_seen": trained.bytes_seen,
+        "flops": cell.work(trained),
+        "seconds": trained.seconds,
+        "bytes_per_second": trained.bytes_seen / (trained.compute_share * trained.seconds),
+        "peak_memory": peak,
+        "threads": torch.get_num_threads(),
+        "model": run.fingerprint,
+        "corpus": corpus.fingerprint,
+        "versions": {
+            "everlong": everlong.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }

@@ -1,0 +1,40 @@
+"""What a comparison holds equal, by how much it misses, and what it does not hold equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from everlong.evaluate.report import Table
+from everlong.lab.results import Group
+
+QUANTITIES: dict[str, Callable[[Group], float]] = {
+    "parameters": lambda group: group.plan["cost"]["non_embedding"],
+    "parameters, all": lambda group: group.plan["cost"]["parameters"],
+    "FLOPs per byte": lambda group: group.plan["cost"]["flops_per_byte"],
+    "state bytes": lambda group: group.plan["cost"]["state_bytes"],
+    "seconds per update": lambda group: group.plan["seconds_per_update"],
+    "bytes to learn from": lambda group: group.plan["bytes"],
+    "training FLOPs": lambda group: group.plan["bytes"] * group.plan["cost"]["flops_per_byte"],
+}
+
+
+def not_matched(title: str, groups: list[Group]) -> Table:
+    """Every quantity with its extremes; the one that was to agree with its largest mismatch."""
+    plan = groups[0].plan
+    rows = [_row(name, [float(value(group)) for group in groups], plan) for name, value in QUANTITIES.items()]
+    caption = (
+        "Seconds per update are those of the plan. Besides: the shape (depth, width, heads, feed-forward) is what the "
+        "matching needs; only the learning rate is tuned; data, order of bytes, batch, window, schedule, optimizer "
+        "and precision are the same for all."
+    )
+    return Table(title, ("quantity", "smallest", "largest", "spread", "matched"), rows, caption)
+
+
+def _row(name: str, values: list[float], plan: dict) -> tuple[str, ...]:
+    low, high = min(values), max(values)
+    spread = high / low - 1
+    matched = "no" if spread > plan["tolerance"] else "follows" if spread else "equal"
+    if name == plan["quantity"]:
+        worst = max((value / plan["target"] - 1 for value in values), key=abs)
+        matched = f"within {plan['tolerance']:.1%}: {worst:+.2%} at worst"
+    return name, f"{low:,.5g}", f"{high:,.5g}", f"{spread:.1%}", matched

@@ -1,0 +1,161 @@
+"""The plan of a study: the size of every architecture under every matching, and the cells that follow from it.
+
+FOLDER/plan.json      the study and its plan
+FOLDER/timings.json   what was measured for it
+FOLDER/cells/NAME/    see `cell.py`
+
+A cell is named by what it is: architecture, size, learning rate, seed. Where two matchings lead to the same size, they
+share its cells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import everlong
+from everlong.core.config import check
+from everlong.lab.cell import Cell
+from everlong.lab.cost import Cost, Scales
+from everlong.lab.matching import Matching, Solved, own_sizes, solve
+from everlong.lab.study import Architecture, Study
+
+PLAN, TIMINGS, CELLS = "plan.json", "timings.json", "cells"
+STARTING = 5.0
+"""Seconds that a cell takes to load and save, about."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell that is to be run, and where."""
+
+    name: str
+    cell: Cell
+    seconds: float
+    """How long it should take."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An architecture under a matching."""
+
+    matching: Matching
+    architecture: Architecture
+    solved: Solved
+    cost: Cost
+    steps: int
+    seconds: float
+    """Of one update."""
+
+    def to_dict(self, study: Study) -> dict[str, Any]:
+        """Plain values, with the names of its cells."""
+        return {
+            "matching": self.matching.label,
+            "quantity": self.matching.quantity,
+            "tolerance": self.matching.tolerance,
+            "target": self.solved.target,
+            "value": self.solved.value,
+            "architecture": self.architecture.name,
+            "sizes": self.solved.sizes,
+            "cost": asdict(self.cost),
+            "steps": self.steps,
+            "bytes": self.steps * study.training.window * study.training.batch,
+            "seconds_per_update": self.seconds,
+            "model": self.solved.config.to_dict(),
+            "sweep": {str(rate): self.name(rate, study.sweep_seed) for rate in study.learning_rates},
+            "runs": {
+                str(rate): {str(seed): self.name(rate, seed) for seed in study.seeds} for rate in study.learning_rates
+            },
+        }
+
+    def name(self, rate: float, seed: int) -> str:
+        """The name of a cell."""
+        sizes = [f"{name}{value}" for name, value in self.solved.sizes.items()]
+        return "-".join([self.architecture.name, *sizes, f"rate{rate:g}", f"seed{seed}"])
+
+    def job(self, study: Study, rate: float, seed: int) -> Job:
+        """A cell of this entry."""
+        optimizer = study.training.optimizer.replace(learning_rate=rate)
+        training = study.training.replace(steps=self.steps, seed=seed, optimizer=optimizer)
+        cell = Cell(
+            model=self.solved.config,
+            training=training,
+            data=study.data,
+            held_out=study.held_out,
+            metrics=study.metrics,
+        )
+        reading = 2 * study.held_out.bytes / (3 * training.window * training.batch)  # in updates: a forward is a third
+        return Job(self.name(rate, seed), cell, STARTING + (self.steps + reading) * self.seconds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study and its entries."""
+
+    study: Study
+    entries: tuple[Entry, ...]
+
+    def sweep(self) -> list[Job]:
+        """The cells that learning rates are chosen by, each once."""
+        study = self.study
+        return _once([e.job(study, rate, study.sweep_seed) for e in self.entries for rate in study.learning_rates])
+
+    def runs(self, rates: dict[int, float]) -> list[Job]:
+        """The cells that are reported, each once; `rates` has the learning rate of entry i, if one is chosen."""
+        study, entries = self.study, self.entries
+        return _once([entries[i].job(study, rate, seed) for seed in study.seeds for i, rate in rates.items()])
+
+    @property
+    def seconds(self) -> float:
+        """Estimated time of everything, with the study's cells side by side."""
+        return sum(job.seconds for job in self._usual()) / self.study.at_once
+
+    @property
+    def cells(self) -> int:
+        """How many there are."""
+        return len(self._usual())
+
+    def _usual(self) -> list[Job]:
+        """The cells if the first learning rate is always the best."""
+        return self.sweep() + self.runs(dict.fromkeys(range(len(self.entries)), self.study.learning_rates[0]))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return {"study": self.study.to_dict(), "entries": [entry.to_dict(self.study) for entry in self.entries]}
+
+
+def make_plan(study: Study, *, threads: int, folder: Path | None = None) -> Plan:
+    """Solves the sizes of a study.
+
+    Args:
+        threads: of a cell.
+        folder: where measured times are kept, if it is the study's own.
+
+    Raises:
+        ConfigError: no size meets a target, or the budget is below one update.
+        DataError: the corpus cannot be opened.
+    """
+    timings = None if folder is None else folder / TIMINGS
+    scales = Scales(study.training, study.data, state_length=study.length, threads=threads, timings=timings)
+    return Plan(study, tuple(entry for matching in study.matching for entry in _entries(study, matching, scales)))
+
+
+def _entries(study: Study, matching: Matching, scales: Scales) -> list[Entry]:
+    reference = study.architectures[0]
+    like = own_sizes(reference.preset, reference.overrides)
+    target = matching.target
+    if target is None:
+        target = matching.value(everlong.config(reference.preset, **reference.overrides), scales)
+    made = []
+    for own in study.architectures:
+        solved = solve(own.preset, own.overrides, matching, target=target, like=like, scales=scales)
+        cost = scales.cost(solved.config)
+        steps = study.budget.steps(study.training.window * study.training.batch, cost.flops_per_byte)
+        check(steps >= 1, "study.budget", study.budget, f"is below one update of {own.name}: give more")
+        made.append(Entry(matching, own, solved, cost, steps, scales.seconds(solved.config)))
+    return made
+
+
+def _once(jobs: list[Job]) -> list[Job]:
+    return list({job.name: job for job in jobs}.values())

@@ -1,0 +1,154 @@
+"""A study: which architectures are compared, at what size, on what, how often, and how each is tuned.
+
+A study is a Python file with a function `study()` that returns a `Study`. Every architecture gets the same bytes in
+the same order per seed, and the same learning rates to choose from; `matching.py` makes their sizes comparable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import everlong
+from everlong.core.config import Config, check, suggest
+from everlong.core.errors import ConfigError
+from everlong.lab.matching import Matching
+from everlong.lab.metrics import METRICS, HeldOut
+from everlong.train import DataConfig, Trainer
+
+LEAST_SEEDS = 3
+"""Seeds below which a comparison cannot tell its own error."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.]*")
+
+
+class Architecture(Config):
+    """A contender: a preset and what is changed in it."""
+
+    name: str
+    """How it is called in the report."""
+    preset: str
+    """`family:size`; the size is where the search for a matching one begins."""
+    overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Arguments of the preset. A size among them (layers, width, heads, hidden) is not searched."""
+
+    def __post_init__(self) -> None:
+        _check_name("architecture.name", self.name)
+        everlong.config(self.preset, **self.overrides)
+
+
+class Budget(Config):
+    """How long every model is trained."""
+
+    def __post_init__(self) -> None:
+        raise NotImplementedError
+
+    def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
+        """Updates that come closest to the budget."""
+        raise NotImplementedError
+
+
+class TrainingBytes(Budget):
+    """All models learn from as many bytes."""
+
+    bytes: int
+
+    def __post_init__(self) -> None:
+        check(self.bytes >= 1, "budget.bytes", self.bytes, "must be at least 1; a megabyte is little")
+
+    def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
+        return round(self.bytes / bytes_per_step)
+
+
+class TrainingFlops(Budget):
+    """All models take as many training FLOPs: one that needs more for a byte learns from fewer bytes."""
+
+    flops: float
+
+    def __post_init__(self) -> None:
+        check(self.flops > 0, "budget.flops", self.flops, "must be above 0; 1e13 is a minute or two of two cores")
+
+    def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
+        return round(self.flops / (bytes_per_step * flops_per_byte))
+
+
+class Study(Config):
+    """A comparison; see the top of this file."""
+
+    name: str
+    architectures: tuple[Architecture, ...]
+    """The first is the reference: where a matching names no target, the others come to its own size."""
+    matching: tuple[Matching, ...]
+    """In what the models agree; each makes a comparison of its own."""
+    budget: Budget
+    learning_rates: tuple[float, ...]
+    """Every architecture tries all of them, on `sweep_seed`, and takes the one with the lowest loss on the selection
+    half of the held-out documents."""
+    seeds: tuple[int, ...]
+    """Of the models that are reported. They are paired: equal seeds see the same bytes in the same order."""
+    training: Trainer.Config
+    """How all are trained; its `steps`, `seed` and learning rate are set cell by cell."""
+    sweep_seed: int = 1000
+    """None of `seeds`, so that choosing flatters no reported number."""
+    data: DataConfig = DataConfig()
+    held_out: HeldOut = HeldOut()
+    metrics: tuple[str, ...] = ("bits_per_byte", "by_position")
+    state_length: int | None = None
+    """Bytes after which the state is measured; `None`: the training window."""
+    at_once: int = 1
+    """Cells that are trained side by side; each gets its share of the cores."""
+
+    def __post_init__(self) -> None:
+        _check_name("study.name", self.name)
+        for field in ("architectures", "matching", "learning_rates"):
+            check(len(getattr(self, field)) >= 1, f"study.{field}", getattr(self, field), "must name at least one")
+        self._check_distinct("architectures", [architecture.name for architecture in self.architectures])
+        self._check_distinct("matching", [matching.label for matching in self.matching])
+        self._check_distinct("learning_rates", list(self.learning_rates))
+        self._check_distinct("seeds", list(self.seeds))
+        remedy = f"a comparison needs at least {LEAST_SEEDS} seeds, or it cannot tell a difference from chance"
+        check(len(self.seeds) >= LEAST_SEEDS, "study.seeds", self.seeds, remedy)
+        check(self.sweep_seed not in self.seeds, "study.sweep_seed", self.sweep_seed, "must be none of the seeds")
+        check("bits_per_byte" in self.metrics, "study.metrics", self.metrics, "must include bits_per_byte")
+        for metric in self.metrics:
+            check(metric in METRICS, "study.metrics", metric, suggest(metric, METRICS))
+        check(self.at_once >= 1, "study.at_once", self.at_once, "must be at least 1")
+
+    def _check_distinct(self, field: str, values: list[Any]) -> None:
+        check(len(set(values)) == len(values), f"study.{field}", values, "must differ from one another")
+
+    @property
+    def length(self) -> int:
+        """Bytes after which the state is measured."""
+        return self.training.window if self.state_length is None else self.state_length
+
+
+def load_study(path: str | Path) -> Study:
+    """The study that a Python file defines, which is run.
+
+    Raises:
+        ConfigError: there is no such file, it fails, or its `study()` returns no `Study`.
+    """
+    path = Path(path).expanduser()
+    check(path.is_file() and path.suffix == ".py", "study", str(path), "must be a Python file, as in studies/")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None  # its name ends in .py
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        study = module.study()
+    except everlong.EverlongError:
+        raise
+    except Exception as error:  # whatever the user's own code leads to
+        remedy = f"fails with {type(error).__name__}: {error}; it must define study() -> Study"
+        raise ConfigError("study", str(path), remedy) from error
+    check(isinstance(study, Study), "study", str(path), f"study() must return a Study, not {type(study).__name__}")
+    return study
+
+
+def _check_name(field: str, name: str) -> None:
+    check(_NAME.fullmatch(name) is not None, field, name, "may hold letters, digits, _ and . only: it names folders")

@@ -1,0 +1,89 @@
+"""Scaling laws are recovered, and their intervals cover the truth as often as they claim."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from everlong.core.errors import ConfigError
+from everlong.lab.scaling import fit
+
+N, D = (grid.ravel() for grid in np.meshgrid(np.geomspace(1e7, 1e10, 5), np.geomspace(1e8, 1e11, 5)))
+LOSS = 1.69 + 406.4 / N**0.34 + 410.7 / D**0.28
+ONE = np.repeat(np.geomspace(1e5, 1e7, 5), 3)
+ONE_LOSS = 1.0 + 60 / ONE**0.4
+
+
+def covered(repeats, resamples, noise):
+    """How often E, the exponents and the coefficients of both laws lie in their intervals."""
+    random, hits = np.random.default_rng(0), []
+    for i in range(repeats):
+        law = fit(LOSS * np.exp(noise * random.standard_normal(25)), {"n": N, "d": D}, resamples=resamples, seed=i)
+        one = fit(ONE_LOSS * np.exp(noise * random.standard_normal(15)), {"n": ONE}, resamples=resamples, seed=i)
+        pairs = [
+            *zip([law.irreducible, *law.exponents.values(), *law.coefficients.values()], TRUTH, strict=True),
+            *zip([one.irreducible, *one.exponents.values(), *one.coefficients.values()], ONE_TRUTH, strict=True),
+        ]
+        hits.append([found.low <= truth <= found.high for found, truth in pairs])
+    return np.mean(hits, axis=0)
+
+
+TRUTH, ONE_TRUTH = (1.69, 0.34, 0.28, 406.4, 410.7), (1.0, 0.4, 60.0)
+
+
+def test_a_law_without_noise_is_recovered():
+    law = fit(LOSS, {"n": N, "d": D}, resamples=5)
+    found = [law.irreducible, *law.exponents.values(), *law.coefficients.values()]
+    assert [each.estimate for each in found] == pytest.approx(TRUTH, rel=1e-3)
+    assert law(n=1e9, d=1e10) == pytest.approx(1.69 + 406.4 / 1e9**0.34 + 410.7 / 1e10**0.28, rel=1e-6)
+    assert law.points == 25
+
+
+def test_it_does_not_depend_on_units():
+    noisy = ONE_LOSS * np.exp(0.004 * np.random.default_rng(0).standard_normal(15))
+    law, scaled = fit(noisy, {"n": ONE}, resamples=5), fit(noisy, {"n": ONE / 1e6}, resamples=5)
+    assert scaled.exponents["n"].estimate == pytest.approx(law.exponents["n"].estimate, rel=1e-4)
+    assert scaled(n=1.0) == pytest.approx(law(n=1e6), rel=1e-5)
+
+
+def test_a_run_gone_wrong_does_not_bend_it():
+    noisy = LOSS * np.exp(0.002 * np.random.default_rng(0).standard_normal(25))
+    noisy[7] *= 1.5
+    law = fit(noisy, {"n": N, "d": D}, resamples=5)
+    assert law.exponents["n"].estimate == pytest.approx(0.34, abs=0.03)
+
+
+def test_intervals_cover_the_truth():
+    found = covered(25, 40, 0.004)
+    assert (found >= 0.8).all()  # of 25: 95 % less three standard deviations, and some for the few resamples
+    assert found.mean() <= 0.99
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("noise", [0.002, 0.008])
+def test_intervals_cover_the_truth_in_many_repetitions(noise):
+    found = covered(500, 200, noise)
+    print(f"noise {noise}: {np.round(found, 3)}")  # noqa: T201  # the numbers of docs/lab.md
+    assert ((found >= 0.90) & (found <= 0.98)).all()
+
+
+def test_intervals_of_a_stuck_optimizer_would_be_caught(monkeypatch):
+    from everlong.lab import scaling
+
+    bootstrap = scaling._bootstrap
+
+    def stuck(theta_P, *rest):
+        return theta_P + 0.03 * (bootstrap(theta_P, *rest) - theta_P)
+
+    monkeypatch.setattr(scaling, "_bootstrap", stuck)
+    assert (covered(10, 20, 0.004) < 0.8).any()
+
+
+@pytest.mark.parametrize(
+    ("loss", "x", "field"),
+    [([3.0, 2.0], [1.0, 2.0], "points"), ([3.0, 2.0, 1.5, -1.0], [1.0, 2, 3, 4], "loss"), ([3.0] * 4, [1.0] * 4, "n")],
+)
+def test_what_cannot_be_fitted_is_refused(loss, x, field):
+    with pytest.raises(ConfigError) as caught:
+        fit(np.array(loss), {"n": np.array(x)})
+    assert caught.value.field == field
