@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-ALL = ("training", "decode")
+ALL = ("training", "decode", "dilated")
 
 for name in sys.argv[1:] or ALL:
     import_module(f"benchmarks.{name}").main()

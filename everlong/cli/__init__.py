@@ -22,12 +22,16 @@ from everlong.core.errors import ConfigError, DataError, EverlongError
 VERBS = {
     "presets": "List the architectures and their sizes.",
     "describe": "Show a model part by part, and what it costs.",
+    "data": "List the corpora that can be fetched, or fetch some.",
     "train": "Train a model on files, or on the standard library's sources.",
     "generate": "Continue prompts with a trained model.",
     "score": "Tell how surprised a model is by every byte of a file.",
     "evaluate": "Measure bits per byte on documents, against gzip, bz2 and xz.",
     "compress": "Compress a file with a model, without loss.",
     "decompress": "Restore a file that `compress` made, with the same model.",
+    "compare": "Train and compare architectures at matched sizes, as a study says.",
+    "report": "Write the report of a study, as one HTML page and as Markdown.",
+    "plan": "Work out what dilated attention costs at a length, before anything is trained.",
     "demo": "Train, evaluate, compress and report, in about five minutes on two cores.",
 }
 """Every verb and the first line of its help. Verb `v` is the function `v` in `everlong/cli/v.py`."""

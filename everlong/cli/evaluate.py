@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Annotated
 
+import tyro
+
+from everlong.cli import suites
 from everlong.cli.arguments import RunPath, Sources, check_new, load
 from everlong.cli.tables import say, show, with_error
+from everlong.core.config import check
 from everlong.core.errors import DataError
 from everlong.data import Codec, StoreWriter, TokenStore, expand, read_document
 from everlong.data.progress import progress
@@ -17,6 +22,8 @@ from everlong.evaluate import Baselines, BitsPerByte, ByPosition, baselines, fig
 from everlong.evaluate import evaluate as evaluated
 from everlong.evaluate.output import write_json
 from everlong.train import Run
+
+Lengths = Annotated[tuple[int, ...], tyro.conf.arg(metavar="TOKENS ...")]
 
 
 def evaluate(
@@ -29,6 +36,10 @@ def evaluate(
     plot: Path | None = None,
     batch: int = 16,
     context: int | None = None,
+    suite: str = "",
+    lengths: Lengths = (1024, 4096),
+    examples: int = 50,
+    seed: int = 0,
     force: bool = False,
 ) -> None:
     """Measure bits per byte on documents, against gzip, bz2 and xz.
@@ -37,9 +48,13 @@ def evaluate(
     over documents, the same for each range of positions in the document, and what general compressors need for the
     same bytes: for each document alone, and for all of them in one piece.
 
+    With --suite, it asks the model questions of given lengths instead: passkey, needle, tracking, recall, spelling and
+    others, generated from a seed; and prompt-length, robustness and speed. See docs/suites.md for what each asks.
+
     For example:
       everlong evaluate runs/demo
       everlong evaluate runs/demo --data src/ 'docs/*.md' --json result.json --plot positions.svg
+      everlong evaluate runs/demo --suite passkey,recall,induction --lengths 1024 8192 --examples 20
 
     Args:
         run: the folder of a run
@@ -47,12 +62,25 @@ def evaluate(
         primed: tell too what xz adds for the documents once it has compressed the run's training bytes, its last
             64 MiB at most; takes a few seconds a megabyte
         json: write all results to this file
-        plot: draw bits per byte by position, as .svg or .png
+        plot: draw bits per byte by position, or the suites' scores by length, as .svg or .png
         batch: documents that are read side by side
         context: tokens after which the model begins anew; as many as it can take if not given
+        suite: suites to measure, separated by commas
+        lengths: tokens that a question of a suite may take, its answer included
+        examples: questions of each suite at each length
+        seed: of the questions
         force: replace files that exist
     """
     check_new(json, plot, force=force)
+    if suite:
+        check(not primed, "primed", primed, "compares with xz, and suites do not: leave out one of them")
+        check(context is None, "context", context, "is that of a question in suites: set --lengths")
+        asked = suites.asked_for(suite, lengths, examples, seed)
+        suites.check_plot(asked, plot)
+        loaded = load(run)
+        with ExitStack() as opened:
+            suites.measure(loaded, asked, lambda: opened.enter_context(_documents(loaded, data)), json, plot)
+        return
     if plot:
         figure.require(plot)
     loaded = load(run)

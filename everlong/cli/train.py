@@ -13,6 +13,7 @@ import tyro
 from everlong.cli.arguments import Overrides, Preset, Sources, configured
 from everlong.cli.tables import note, say
 from everlong.data import ByteCodec, TokenizerCodec
+from everlong.data.corpora import sources
 from everlong.train import WSD, AdamW, ConsoleProgress, Cosine, DataConfig, Linear, Muon, TensorBoard, Trainer
 from everlong.train import train as trained
 
@@ -47,8 +48,8 @@ def train(
 
     Args:
         preset: the architecture and its size; see `everlong presets`
-        data: files, folders and globs to learn from, plain or packed with gzip, bzip2, xz or zstd; the standard
-            library's own sources if none are given
+        data: files, folders and globs to learn from, plain or packed with gzip, bzip2, xz or zstd, or the name of a
+            corpus that `everlong data fetch` has fetched; the standard library's own sources if none are given
         validation: hold out exactly these, instead of a share of the documents
         validation_fraction: share of the documents to hold out
         tokenizer: a byte-level tokenizer.json to learn tokens instead of bytes with (extra `hf`)
@@ -60,7 +61,8 @@ def train(
     """
     codec = ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
     model = configured(preset, override, vocabulary=codec.vocabulary)
-    source = DataConfig(sources=data, validation_sources=validation, validation_fraction=validation_fraction)
+    named, held_out = sources(data, validation)
+    source = DataConfig(sources=named, validation_sources=held_out, validation_fraction=validation_fraction)
     folder = out or Path("runs", preset.replace(":", "-"))
     callbacks = [ConsoleProgress(), *([TensorBoard(folder / "tensorboard")] if tensorboard else [])]
     result = trained(model, training, folder=folder, data=source, codec=codec, callbacks=callbacks)

@@ -5,7 +5,7 @@ loader = Loader(corpus.train, window=512, batch=32, seed=0)
 batch = next(loader)
 """
 
-from everlong.data.batch import IGNORED, Batch
+from everlong.data.batch import IGNORED, Batch, Batches
 from everlong.data.codec import ByteCodec, Codec, codec_from_config
 from everlong.data.corpus import Corpus, open_corpus
 from everlong.data.document import read_document
@@ -17,6 +17,7 @@ from everlong.data.tokenizer import TokenizerCodec
 __all__ = [
     "IGNORED",
     "Batch",
+    "Batches",
     "ByteCodec",
     "Codec",
     "Corpus",

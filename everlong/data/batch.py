@@ -5,7 +5,9 @@ Legend: B rows, T positions (the window).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Int64
@@ -62,3 +64,29 @@ class Batch:
     def _rows(self, rows: slice) -> Batch:
         documents_BT = None if self.documents_BT is None else self.documents_BT[rows]
         return Batch(self.ids_BT[rows], self.targets_BT[rows], documents_BT, self.byte_count_B[rows], self.fresh)
+
+
+@runtime_checkable
+class Batches(Protocol):
+    """An endless sequence of batches that resumes exactly: what training needs of a `Loader`, and of its like."""
+
+    window: int
+    """T, positions of a row."""
+    batch: int
+    """B, rows of a batch."""
+    carry: bool
+    """Whether each row continues where the last batch ended."""
+
+    def __next__(self) -> Batch: ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the next batch lies, and in what: plain JSON values."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues with the batch that was next when `state` was taken.
+
+        Raises:
+            CheckpointError: the state is damaged, or of other batches.
+        """
+        ...

@@ -1,4 +1,5 @@
-"""Figures: the loss curve, bits per byte by position, the comparison with compressors, surprisal along a file."""
+"""Figures: the loss curve, bits per byte by position, the comparison with compressors, surprisal along a file, and
+suites by length."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from jaxtyping import Float
 from everlong.evaluate.bits_per_byte import ByPosition
 from everlong.evaluate.figure import ACCENT, INK, MUTED, OTHER, styled
 from everlong.evaluate.stretches import Stretch
+from everlong.evaluate.suites.measured import Score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,6 +23,7 @@ Points = Mapping[float, float]
 _SIZE = (7.2, 3.3)  # inches
 _BITS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8)  # ticks
 _BAND = {"color": ACCENT, "alpha": 0.16, "linewidth": 0}
+_LINES = (ACCENT, INK, "#d9822b", "#3a9d5d", "#b04a9c", MUTED)
 _DASHED = {"color": MUTED, "linewidth": 0.9, "linestyle": (0, (4, 3))}
 
 
@@ -98,6 +101,31 @@ def surprisal(stretches: Sequence[Stretch], title: str) -> Figure:
     axes.xaxis.set_major_formatter(_count)
     axes.set(title=title, xlabel="byte", ylabel="bits per byte", xlim=(0, size.sum()), ylim=(0, None))
     _beside(axes, {f"{overall:.2f}": overall})
+    return figure
+
+
+@styled
+def suites(scores: Sequence[Score]) -> Figure:
+    """The share of exact answers by length, one line a suite, with bars of the 95 % intervals."""
+    figure, axes = _axes(*_SIZE)
+    lines: dict[str, list[Score]] = {}
+    for score in scores:
+        lines.setdefault(score.suite, []).append(score)
+    for i, (name, own) in enumerate(lines.items()):
+        own.sort(key=lambda score: score.length)
+        exact = np.array([score.exact for score in own])
+        low, high = np.array([score.interval for score in own]).T
+        reach = np.maximum(0, [exact - low, high - exact])
+        colour, line = _LINES[i % len(_LINES)], ("-", "--", ":")[i // len(_LINES) % 3]
+        length = [score.length * 1.02**i for score in own]  # a little apart, so that bars do not hide each other
+        axes.errorbar(
+            length, exact, reach, fmt="o", ls=line, color=colour, markersize=4, elinewidth=1, capsize=2, label=name
+        )
+    axes.set_xscale("log", base=2)
+    axes.minorticks_off()
+    axes.xaxis.set_major_formatter(_count)
+    axes.set(xlabel="length, in tokens", ylabel="exact answers", ylim=(-0.03, 1.03))
+    figure.legend(frameon=False, loc="outside right center", labelcolor=INK)
     return figure
 
 

@@ -81,7 +81,7 @@ def generate(
     recent = [deque(row[-sampling.repetition_window :].tolist(), sampling.repetition_window) for row in ids]
     generators = _generators(sampling.seed, prompts)
     rows = [_Row(*row, Text(stops)) for row in zip(range(len(ids)), recent, generators, strict=True)]
-    decoding = _Decoding(model, sampling, codec.pad, _allowed(model, codec, eos=stop_at_eos))
+    decoding = _Decoding(model, sampling, codec.pad, allowed_ids(model, codec, eos=stop_at_eos))
     return _steps(codec, decoding, rows, ids, state, max_tokens)
 
 
@@ -164,7 +164,7 @@ def _generators(seed: int, prompts: Sequence[bytes | str]) -> Iterator[torch.Gen
         seen[prompt] += 1
 
 
-def _allowed(model: LanguageModel, codec: Codec, *, eos: bool) -> Bool[Tensor, " v"]:
+def allowed_ids(model: LanguageModel, codec: Codec, *, eos: bool) -> Bool[Tensor, " v"]:
     """Ids that stand for bytes, and EOS where it may be chosen; never BOS, PAD, or what only fills the vocabulary."""
     allowed_V = np.zeros(model.config.vocabulary, dtype=bool)
     allowed_V[: codec.vocabulary] = codec.byte_lengths() > 0

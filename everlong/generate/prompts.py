@@ -75,7 +75,7 @@ def read(
     model: LanguageModel, ids: Ids, pad: int, state: StreamState | None
 ) -> tuple[Float[Tensor, "b v"], StreamState]:
     """Reads every row to its end; the logits are those behind its last token."""
-    ids_BT, real_BT = _right_padded(ids, pad, next(model.parameters()).device)
+    ids_BT, real_BT = right_padded(ids, pad, next(model.parameters()).device)
     B, T = ids_BT.shape
     end_B, rows = real_BT.sum(1), torch.arange(B, device=ids_BT.device)
     logits_BV = torch.empty(0)
@@ -90,7 +90,8 @@ def read(
     return logits_BV, state
 
 
-def _right_padded(ids: Ids, pad: int, device: torch.device) -> tuple[Int64[Tensor, "b t"], Bool[Tensor, "b t"]]:
+def right_padded(ids: Ids, pad: int, device: torch.device) -> tuple[Int64[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """Rows of one length, and which of their positions are real."""
     T = max(map(len, ids))
     ids_BT = torch.full((len(ids), T), pad)
     for row, ids_T in zip(ids_BT, ids, strict=True):
