@@ -68,7 +68,7 @@ def _run(plan: Plan, folder: Path, threads: int) -> None:
 def _rows(plan: Plan) -> Iterator[tuple[str, ...]]:
     for entry in plan.entries:
         yield (
-            entry.matching.label,
+            entry.label,
             entry.architecture.name,
             " ".join(f"{name}={value}" for name, value in entry.solved.sizes.items()),
             f"{entry.cost.parameters:,}",

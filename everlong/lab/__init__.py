@@ -10,6 +10,7 @@ from everlong.lab.grid import Watch, run_grid, threads_each
 from everlong.lab.matching import EqualFlops, EqualParameters, EqualState, EqualTime, Matching
 from everlong.lab.metrics import HeldOut
 from everlong.lab.plan import Plan, make_plan
+from everlong.lab.questions import Questions
 from everlong.lab.report import write_report
 from everlong.lab.results import Results
 from everlong.lab.statistics import Interval, interval
@@ -25,6 +26,7 @@ __all__ = [
     "Interval",
     "Matching",
     "Plan",
+    "Questions",
     "Results",
     "Study",
     "TrainingBytes",

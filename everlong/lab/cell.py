@@ -21,7 +21,8 @@ from everlong.core.errors import ConfigError, DataError
 from everlong.data import ByteCodec
 from everlong.evaluate.memory import highest_resident
 from everlong.evaluate.output import write_json
-from everlong.lab.metrics import METRICS, HeldOut, score
+from everlong.lab.metrics import METRICS, HeldOut, Trained, score
+from everlong.lab.questions import Questions
 from everlong.model.language_model import LanguageModel
 from everlong.train import Callback, DataConfig, Result, Trainer, load_run, read_records, train
 from everlong.train.plain import check_same
@@ -39,6 +40,7 @@ class Cell(Config):
     data: DataConfig
     held_out: HeldOut
     metrics: tuple[str, ...]
+    questions: Questions | None = None
 
     def work(self, result: Result) -> float:
         """Training FLOPs that were taken: as the model declares them for the windows it has seen, three forwards each.
@@ -114,10 +116,11 @@ def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
     window, records = cell.training.window, read_records(folder / RECORDS)
     selection = score(run.model, corpus.validation, "selection", window, cell.held_out)
     reported = score(run.model, corpus.validation, "reported", window, cell.held_out)
+    measured = Trained(run.model, reported, cell.questions)
     per_step = trained.bytes_seen / max(1, trained.step)
     return {
         "selection": selection.bits_per_byte,
-        **{name: METRICS[name](reported) for name in cell.metrics},
+        **{name: METRICS[name](measured) for name in cell.metrics},
         "learning": [[int(r["step"]) * per_step, r["bits_per_byte"]] for r in records if r["kind"] == "validation"],
         "steps": trained.step,
         "bytes_seen": trained.bytes_seen,

@@ -1,4 +1,4 @@
-"""What is measured of a trained model: held-out documents, cut into windows as in training.
+"""What is measured of a trained model: held-out documents, cut into windows as in training, and suites of questions.
 
 Legend: N windows, T positions, D documents.
 
@@ -21,7 +21,9 @@ from everlong.core.config import Config, check
 from everlong.core.errors import DataError
 from everlong.data import TokenStore
 from everlong.evaluate import measure
+from everlong.evaluate.suites import SUITES
 from everlong.generate.scoring import surprisal
+from everlong.lab.questions import SPEED, Questions, answered, timed
 from everlong.model.language_model import LanguageModel
 
 Half = Literal["selection", "reported"]
@@ -59,7 +61,24 @@ class Scored:
         return float(self.bits_NT.sum() / self.bytes_NT.sum())
 
 
-Metric = Callable[[Scored], dict[str, Any]]
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A model that is to be measured."""
+
+    model: LanguageModel
+    """In evaluation mode."""
+    reported: Scored
+    """The half that is reported, as it has read it."""
+    questions: Questions | None
+    """How suites ask; `None` where no metric is one."""
+
+    def asked(self) -> Questions:
+        """How suites ask."""
+        assert self.questions is not None  # a study with suites has told
+        return self.questions
+
+
+Metric = Callable[[Trained], dict[str, Any]]
 
 
 def by_document(scored: Scored) -> dict[str, Any]:
@@ -77,7 +96,16 @@ def by_position(scored: Scored) -> dict[str, Any]:
     return {"ends": ends, "bytes": list(found.bytes), "bits_per_byte": list(found.bits_per_byte)}
 
 
-METRICS: dict[str, Metric] = {"bits_per_byte": by_document, "by_position": by_position}
+def _suite(name: str) -> Metric:
+    return lambda trained: answered(trained.model, name, trained.asked())
+
+
+METRICS: dict[str, Metric] = {
+    "bits_per_byte": lambda trained: by_document(trained.reported),
+    "by_position": lambda trained: by_position(trained.reported),
+    SPEED: lambda trained: timed(trained.model, trained.asked()),
+    **{name: _suite(name) for name in SUITES},
+}
 """What a study can ask for, by name."""
 
 

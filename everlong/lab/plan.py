@@ -4,8 +4,8 @@ FOLDER/plan.json      the study and its plan
 FOLDER/timings.json   what was measured for it
 FOLDER/cells/NAME/    see `cell.py`
 
-A cell is named by what it is: architecture, size, learning rate, seed. Where two matchings lead to the same size, they
-share its cells.
+A cell is named by what it is: architecture, size, learning rate, seed, and the updates at further budgets. Where two
+matchings lead to the same size, they share its cells.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from everlong.core.config import check
 from everlong.lab.cell import Cell
 from everlong.lab.cost import Cost, Scales
 from everlong.lab.matching import Matching, Solved, own_sizes, solve
-from everlong.lab.study import Architecture, Study
+from everlong.lab.study import Architecture, Budget, Study
 
 PLAN, TIMINGS, CELLS = "plan.json", "timings.json", "cells"
 STARTING = 5.0
@@ -38,9 +38,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Entry:
-    """An architecture under a matching."""
+    """An architecture under a matching, at a budget."""
 
     matching: Matching
+    label: str
+    """How its comparison is called."""
+    mark: str
+    """What tells its cells from those of the study's first budget; empty for these."""
     architecture: Architecture
     solved: Solved
     cost: Cost
@@ -51,7 +55,7 @@ class Entry:
     def to_dict(self, study: Study) -> dict[str, Any]:
         """Plain values, with the names of its cells."""
         return {
-            "matching": self.matching.label,
+            "matching": self.label,
             "quantity": self.matching.quantity,
             "tolerance": self.matching.tolerance,
             "target": self.solved.target,
@@ -72,7 +76,8 @@ class Entry:
     def name(self, rate: float, seed: int) -> str:
         """The name of a cell."""
         sizes = [f"{name}{value}" for name, value in self.solved.sizes.items()]
-        return "-".join([self.architecture.name, *sizes, f"rate{rate:g}", f"seed{seed}"])
+        marks = [self.mark] if self.mark else []
+        return "-".join([self.architecture.name, *sizes, *marks, f"rate{rate:g}", f"seed{seed}"])
 
     def job(self, study: Study, rate: float, seed: int) -> Job:
         """A cell of this entry."""
@@ -84,8 +89,10 @@ class Entry:
             data=study.data,
             held_out=study.held_out,
             metrics=study.metrics,
+            questions=study.questions,
         )
-        reading = 2 * study.held_out.bytes / (3 * training.window * training.batch)  # in updates: a forward is a third
+        read = 2 * study.held_out.bytes + (0 if study.questions is None else study.questions.bytes(study.metrics))
+        reading = read / (3 * training.window * training.batch)  # in updates: a forward is a third
         return Job(self.name(rate, seed), cell, STARTING + (self.steps + reading) * self.seconds)
 
 
@@ -134,6 +141,7 @@ def make_plan(study: Study, *, threads: int, folder: Path | None = None) -> Plan
 
     Raises:
         ConfigError: no size meets a target, or the budget is below one update.
+        ContextError: a question is longer than a model can take.
         DataError: the corpus cannot be opened.
     """
     timings = None if folder is None else folder / TIMINGS
@@ -150,11 +158,21 @@ def _entries(study: Study, matching: Matching, scales: Scales) -> list[Entry]:
     made = []
     for own in study.architectures:
         solved = solve(own.preset, own.overrides, matching, target=target, like=like, scales=scales)
-        cost = scales.cost(solved.config)
-        steps = study.budget.steps(study.training.window * study.training.batch, cost.flops_per_byte)
-        check(steps >= 1, "study.budget", study.budget, f"is below one update of {own.name}: give more")
-        made.append(Entry(matching, own, solved, cost, steps, scales.seconds(solved.config)))
+        if study.questions is not None:
+            study.questions.check_model(solved.config, study.metrics)
+        made += [_entry(study, matching, budget, own, solved, scales) for budget in study.budgets]
     return made
+
+
+def _entry(
+    study: Study, matching: Matching, budget: Budget, own: Architecture, solved: Solved, scales: Scales
+) -> Entry:
+    cost = scales.cost(solved.config)
+    steps = budget.steps(study.training.window * study.training.batch, cost.flops_per_byte)
+    check(steps >= 1, "study.budget", budget, f"is below one update of {own.name}: give more")
+    label = f"{matching.label}, {budget.label}" if study.more_budgets else matching.label
+    mark = "" if budget == study.budget else f"steps{steps}"
+    return Entry(matching, label, mark, own, solved, cost, steps, scales.seconds(solved.config))
 
 
 def _once(jobs: list[Job]) -> list[Job]:

@@ -1,9 +1,12 @@
-"""Figures of a study: one line an architecture, and intervals side by side."""
+"""Figures of a study: one line an architecture, intervals side by side, and laws with their points."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
 
 from everlong.evaluate.figure import ACCENT, INK, MUTED, OTHER, styled
 from everlong.lab.statistics import Interval
@@ -12,6 +15,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Points = Sequence[tuple[float, float]]
+
+
+class Curve(NamedTuple):
+    """A law, and what it was fitted to."""
+
+    x_N: Float64[np.ndarray, " n"]
+    y_N: Float64[np.ndarray, " n"]
+    along_M: Float64[np.ndarray, " m"]
+    """Where the law is drawn."""
+    band_3M: Float64[np.ndarray, "3 m"]
+    """The law, and the ends of its band."""
+
 
 _COLOURS = (INK, ACCENT, MUTED, OTHER)
 _DASHES = ("solid", (0, (5, 2)), (0, (1, 1.5)))
@@ -35,6 +50,24 @@ def lines(series: Mapping[str, Points], xlabel: str, ylabel: str, base: int) -> 
             label=name,
         )
     axes.set_xscale("log", base=base)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    axes.legend(frameon=False, labelcolor=INK)
+    return figure
+
+
+@styled
+def laws(curves: Mapping[str, Curve], xlabel: str, ylabel: str) -> Figure:
+    """Points, a curve and its band for every law, over a logarithmic axis."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 3.6))
+    axes = figure.subplots()
+    for i, (name, curve) in enumerate(curves.items()):
+        colour, (middle_M, low_M, high_M) = _COLOURS[i % len(_COLOURS)], curve.band_3M
+        axes.fill_between(curve.along_M, low_M, high_M, color=colour, alpha=0.16, linewidth=0)
+        axes.plot(curve.along_M, middle_M, color=colour, linestyle=_DASHES[i // len(_COLOURS) % len(_DASHES)])
+        axes.plot(curve.x_N, curve.y_N, _MARKERS[i % len(_MARKERS)], color=colour, markersize=4, label=name)
+    axes.set_xscale("log")
     axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.legend(frameon=False, labelcolor=INK)
     return figure

@@ -17,6 +17,8 @@ from everlong.evaluate.figure import inline_svg, save
 from everlong.evaluate.output import write_text
 from everlong.evaluate.report import Figure, Headline, Listing, Table, render
 from everlong.lab import plots
+from everlong.lab.answers import answers
+from everlong.lab.laws import scaling
 from everlong.lab.markdown import Drawing, Piece, markdown
 from everlong.lab.not_matched import not_matched
 from everlong.lab.plan import PLAN
@@ -89,6 +91,7 @@ def _pieces(results: Results) -> Iterator[Piece]:
         yield Table("What is missing", ("cell", "state", "error"), rows, "The report says what there is without these.")
     for number, (label, groups) in enumerate(results.matchings(), 1):
         yield from _comparison(label, groups, f"{number}-")
+    yield from scaling(results)
     yield Listing("Study", _yaml(results.study), "Everything that was asked for.", folded=True)
     models = {f"{g.plan['matching']}: {g.name}": g.plan["model"] for g in results.groups}
     yield Listing("Models", _yaml(models), "The full configuration of every model.", folded=True)
@@ -107,6 +110,7 @@ def _comparison(label: str, groups: list[Group], prefix: str) -> Iterator[Piece]
     finished = [group for group in groups if group.runs]
     if finished:
         yield from _figures(told, finished, prefix)
+        yield from answers(told, finished, prefix)
     yield not_matched(f"{told}: matched and not matched", groups)
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -47,11 +47,25 @@ class Law:
     coefficients: dict[str, Interval]
     """A_k, by quantity."""
     points: int
+    theta_P: Float64[np.ndarray, " p"] = field(repr=False, compare=False)
+    """log E, the exponents and the logarithms of the coefficients."""
+    samples_SP: Float64[np.ndarray, "s p"] = field(repr=False, compare=False)
+    """The same of every resample."""
+    confidence: float
 
     def __call__(self, **quantities: float) -> float:
         """The loss that the law foretells."""
-        terms = (self.coefficients[k].estimate / x ** self.exponents[k].estimate for k, x in quantities.items())
-        return self.irreducible.estimate + sum(terms)
+        return float(self._foretold(self.theta_P, {name: np.array([x]) for name, x in quantities.items()})[0])
+
+    def band(self, quantities: Mapping[str, Float64[np.ndarray, " n"]]) -> Float64[np.ndarray, "3 n"]:
+        """The loss that the law foretells, and the ends of its interval: where the law runs, not where a run falls."""
+        log_N = np.log(self._foretold(self.theta_P, quantities))
+        samples_SN = np.log([self._foretold(theta_P, quantities) for theta_P in self.samples_SP])
+        freedom = self.points - len(self.theta_P)
+        return np.exp([log_N, *_ends(log_N, samples_SN, freedom, self.confidence)])
+
+    def _foretold(self, theta_P: np.ndarray, quantities: Mapping[str, np.ndarray]) -> np.ndarray:
+        return _predict(theta_P, np.log([quantities[name] for name in self.exponents]))
 
 
 def fit(
@@ -80,13 +94,17 @@ def fit(
     theta_P = min((_refine(start, log_KN, loss_N, scale) for start in starts), key=lambda found: found[1])[0]
     random = np.random.default_rng(seed)
     samples_SP = _bootstrap(theta_P, log_KN, loss_N, scale, resamples, random)
-    each = _intervals(_uncentred(theta_P[None], centre_K)[0], _uncentred(samples_SP, centre_K), len(loss_N), confidence)
+    theta_P, samples_SP = _uncentred(theta_P[None], centre_K)[0], _uncentred(samples_SP, centre_K)
+    each = _intervals(theta_P, samples_SP, len(loss_N), confidence)
     K = len(quantities)
     return Law(
         irreducible=each[0],
         exponents=dict(zip(quantities, each[1 : 1 + K], strict=True)),
         coefficients=dict(zip(quantities, each[1 + K :], strict=True)),
         points=len(loss_N),
+        theta_P=theta_P,
+        samples_SP=samples_SP,
+        confidence=confidence,
     )
 
 
@@ -136,9 +154,10 @@ def _refine(start_P: np.ndarray, log_KN: np.ndarray, loss_N: np.ndarray, scale: 
     from scipy.optimize import least_squares
 
     slope: Any = _slope  # SciPy's annotation forgets that a function may be given
-    found = least_squares(
-        _residual, start_P, jac=slope, loss="soft_l1", f_scale=2 * scale, x_scale="jac", args=(log_KN, loss_N)
-    )  # fmt: skip
+    with np.errstate(over="ignore"):  # a step that goes too far is infinitely wrong, and taken back
+        found = least_squares(
+            _residual, start_P, jac=slope, loss="soft_l1", f_scale=2 * scale, x_scale="jac", args=(log_KN, loss_N)
+        )  # fmt: skip
     return found.x, float(found.cost)
 
 
@@ -166,12 +185,16 @@ def _uncentred(theta_SP: np.ndarray, centre_K: np.ndarray) -> np.ndarray:
 
 
 def _intervals(theta_P: np.ndarray, samples_SP: np.ndarray, N: int, confidence: float) -> list[Interval]:
-    """Intervals of E, the exponents and the coefficients: the samples' quantiles, widened from a normal's to
-    Student's, since the size of the noise is itself estimated."""
-    P = len(theta_P)
-    K, tail = P // 2, (1 - confidence) / 2
-    widening = students_t(1 - tail, float(N - P)) / students_t(1 - tail, math.inf)
-    ends = theta_P + widening * (np.quantile(samples_SP, [tail, 1 - tail], axis=0) - theta_P)
-    found = np.stack([theta_P, *ends])
-    found[:, 0], found[:, 1 + K :] = np.exp(found[:, 0]), np.exp(found[:, 1 + K :])
+    """Intervals of E, the exponents and the coefficients."""
+    K = len(theta_P) // 2
+    found = np.stack([theta_P, *_ends(theta_P, samples_SP, N - len(theta_P), confidence)])
+    with np.errstate(over="ignore"):  # losses without a law may leave a coefficient without an upper end
+        found[:, 0], found[:, 1 + K :] = np.exp(found[:, 0]), np.exp(found[:, 1 + K :])
     return [Interval(*map(float, row)) for row in found.T]
+
+
+def _ends(estimate: np.ndarray, samples_S: np.ndarray, freedom: int, confidence: float) -> np.ndarray:
+    """The samples' quantiles, widened from a normal's to Student's, since the size of the noise is itself estimated."""
+    tail = (1 - confidence) / 2
+    widening = students_t(1 - tail, float(freedom)) / students_t(1 - tail, math.inf)
+    return estimate + widening * (np.quantile(samples_S, [tail, 1 - tail], axis=0) - estimate)

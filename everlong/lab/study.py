@@ -17,6 +17,7 @@ from everlong.core.config import Config, check, suggest
 from everlong.core.errors import ConfigError
 from everlong.lab.matching import Matching
 from everlong.lab.metrics import METRICS, HeldOut
+from everlong.lab.questions import Questions, needs_questions
 from everlong.train import DataConfig, Trainer
 
 LEAST_SEEDS = 3
@@ -46,6 +47,11 @@ class Budget(Config):
     def __post_init__(self) -> None:
         raise NotImplementedError
 
+    @property
+    def label(self) -> str:
+        """How it is called in the report."""
+        raise NotImplementedError
+
     def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
         """Updates that come closest to the budget."""
         raise NotImplementedError
@@ -59,6 +65,10 @@ class TrainingBytes(Budget):
     def __post_init__(self) -> None:
         check(self.bytes >= 1, "budget.bytes", self.bytes, "must be at least 1; a megabyte is little")
 
+    @property
+    def label(self) -> str:
+        return f"{self.bytes:,} bytes"
+
     def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
         return round(self.bytes / bytes_per_step)
 
@@ -70,6 +80,10 @@ class TrainingFlops(Budget):
 
     def __post_init__(self) -> None:
         check(self.flops > 0, "budget.flops", self.flops, "must be above 0; 1e13 is a minute or two of two cores")
+
+    @property
+    def label(self) -> str:
+        return f"{self.flops:g} FLOPs"
 
     def steps(self, bytes_per_step: int, flops_per_byte: float) -> int:
         return round(self.flops / (bytes_per_step * flops_per_byte))
@@ -93,9 +107,13 @@ class Study(Config):
     """How all are trained; its `steps`, `seed` and learning rate are set cell by cell."""
     sweep_seed: int = 1000
     """None of `seeds`, so that choosing flatters no reported number."""
+    more_budgets: tuple[Budget, ...] = ()
+    """Others, at each of which every size is tuned and trained anew; each makes a comparison of its own."""
     data: DataConfig = DataConfig()
     held_out: HeldOut = HeldOut()
     metrics: tuple[str, ...] = ("bits_per_byte", "by_position")
+    questions: Questions | None = None
+    """How the suites among the metrics ask; `None` where there are none."""
     state_length: int | None = None
     """Bytes after which the state is measured; `None`: the training window."""
     at_once: int = 1
@@ -107,6 +125,7 @@ class Study(Config):
             check(len(getattr(self, field)) >= 1, f"study.{field}", getattr(self, field), "must name at least one")
         self._check_distinct("architectures", [architecture.name for architecture in self.architectures])
         self._check_distinct("matching", [matching.label for matching in self.matching])
+        self._check_distinct("more_budgets", [budget.label for budget in self.budgets])
         self._check_distinct("learning_rates", list(self.learning_rates))
         self._check_distinct("seeds", list(self.seeds))
         remedy = f"a comparison needs at least {LEAST_SEEDS} seeds, or it cannot tell a difference from chance"
@@ -115,10 +134,20 @@ class Study(Config):
         check("bits_per_byte" in self.metrics, "study.metrics", self.metrics, "must include bits_per_byte")
         for metric in self.metrics:
             check(metric in METRICS, "study.metrics", metric, suggest(metric, METRICS))
+        remedy = "must tell the lengths for suites and speed among the metrics, and is for nothing else"
+        asks = needs_questions(self.metrics)
+        check((self.questions is not None) == asks, "study.questions", self.questions, remedy)
+        if self.questions is not None:
+            self.questions.check_room(self.metrics)
         check(self.at_once >= 1, "study.at_once", self.at_once, "must be at least 1")
 
     def _check_distinct(self, field: str, values: list[Any]) -> None:
         check(len(set(values)) == len(values), f"study.{field}", values, "must differ from one another")
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """All of them."""
+        return self.budget, *self.more_budgets
 
     @property
     def length(self) -> int:

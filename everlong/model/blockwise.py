@@ -36,7 +36,8 @@ def _replaced(value: Any, block: int) -> Any:
     if isinstance(value, WindowAttention.Config):
         _check_reach("window", value.window, block)
     elif isinstance(value, DilatedAttention.Config):
-        _check_reach("segment_lengths", value.segment_lengths[-1], block)
+        check(not value.sinks, "sinks", value.sinks, "are seen from everywhere; no blocks can bound them")
+        _check_reach("segment_lengths", value.segment_lengths[-1] * (1 + value.look_back), block)
     elif isinstance(value, SparseAttention.Config):
         raise ConfigError("mixer", value.kind, "has summaries that are seen from everywhere; no blocks can bound it")
     fields = {field.name: _replaced(getattr(value, field.name), block) for field in dataclasses.fields(value)}

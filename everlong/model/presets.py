@@ -199,11 +199,14 @@ def longnet(
     segment_lengths: Sequence[int] = LENGTHS,
     dilations: Sequence[int] = DILATIONS,
     rotation: int = 0,
+    look_back: bool = False,
+    sinks: int = 0,
     hidden: int | None = None,
     vocabulary: int = BYTES,
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
-    """Dilated attention in every layer; offsets move on by `rotation` from layer to layer."""
+    """Dilated attention in every layer; offsets move on by `rotation` from layer to layer. Queries may see the segment
+    before their own besides, and the first positions of the document."""
     kv = heads if kv_heads is None else kv_heads
     mixer = DilatedAttention.Config(
         width=width,
@@ -212,6 +215,8 @@ def longnet(
         position=position,
         segment_lengths=tuple(segment_lengths),
         dilations=tuple(dilations),
+        look_back=look_back,
+        sinks=sinks,
     )
     config = decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
     stack = cast(Stack.Config, config.body)

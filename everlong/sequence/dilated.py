@@ -31,6 +31,8 @@ from everlong.kernels.pieces import Pieces
 from everlong.sequence.attention import Attention
 from everlong.sequence.cache import KeyValues, Ragged, join
 from everlong.sequence.dilated_geometry import Geometry, Stretch
+from everlong.sequence.dilated_look_back import LookBack
+from everlong.sequence.dilated_sinks import Sinks
 from everlong.sequence.dilation import branches
 from everlong.sequence.position import XPos
 
@@ -94,7 +96,8 @@ class DilatedKeyValues(State):
 
 
 class DilatedAttention(Attention):
-    """Dilated attention. State: of every branch, the kept rows of the current segment, at most w/r a head."""
+    """Dilated attention. State: of every branch, the kept rows of the current segment, at most w/r a head; with
+    look-back those of the segment before too, and sinks."""
 
     class Config(Attention.Config):
         segment_lengths: tuple[int, ...]
@@ -104,6 +107,10 @@ class DilatedAttention(Attention):
         rotation: int = 0
         """Added to a head's number before its offset is taken; 0 in the paper. Layers that differ in it keep different
         rows."""
+        look_back: bool = False
+        """Whether queries also see the segment before their own; not in the paper."""
+        sinks: int = 0
+        """First positions of the document that every query sees once more; 0 in the paper."""
 
     def __init__(self, config: DilatedAttention.Config) -> None:
         super().__init__(config)
@@ -111,7 +118,10 @@ class DilatedAttention(Attention):
         remedy = "must begin with 1, or some positions see nothing, not even themselves"
         check(schedule[0].dilation == 1, "dilations", config.dilations, remedy)
         check(config.rotation >= 0, "rotation", config.rotation, "must be 0 or more")
-        self.geometry = Geometry(schedule, self.heads, self.kv_heads, config.rotation)
+        check(config.sinks >= 0, "sinks", config.sinks, "must be 0 or more")
+        geometry = Geometry(schedule, self.heads, self.kv_heads, config.rotation)
+        geometry = LookBack(geometry) if config.look_back else geometry
+        self.geometry = Sinks(geometry, config.sinks) if config.sinks else geometry
 
     def attend_plain(
         self, q_BTHE: Tensor, k_BTGE: Tensor, v_BTGE: Tensor, span: Span, state: DilatedKeyValues | None

@@ -57,6 +57,7 @@ class _Head(NamedTuple):
     first: int
     rows: int
     cached: int
+    beyond: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -113,15 +114,17 @@ class Geometry:
                         found += _run_pieces(branch, run, stretch, begin, count, (base, size), causal)
         return tuple(found)
 
-    def runs(self, branch: Branch, p: int, length: int) -> list[Run]:
-        """The heads that keep rows among `length` positions from position p of a segment on."""
+    def runs(self, branch: Branch, p: int, length: int, parts: tuple[int, ...] = ()) -> list[Run]:
+        """The heads that keep rows among `length` positions from position p of a segment on. Heads that keep different
+        numbers of rows in the first `parts` positions of a segment come in different runs."""
         live = []
         for head in range(self.heads):
             offset = (head + self.rotation) % branch.dilation
             first = (offset - p) % branch.dilation
             if rows := branch.kept(length, first):
                 slot, cached = head % self.slots(branch), branch.kept(p, offset)
-                live.append(_Head(head, head // self.shared, slot, first, rows, cached))
+                beyond = tuple(branch.kept(part, offset) for part in parts)
+                live.append(_Head(head, head // self.shared, slot, first, rows, cached, beyond))
         ways = (list(_combs(live)), list(_diagonals(live, self.shared)))
         return min(ways, key=len)
 
@@ -153,35 +156,37 @@ class Geometry:
 
     def positions(self, position: int, device: torch.device) -> Int64[Tensor, "s g"]:
         """The position in the document of every entry of the cache; `position` or more at a hole."""
-        found = []
-        for branch, (_, size) in zip(self.branches, self.blocks(position), strict=True):
-            row = torch.arange(size, device=device)[:, None] * branch.dilation
-            slot = torch.arange(self.slots(branch), device=device)[:, None, None]
-            group = torch.arange(self.kv_heads, device=device) * self.shared
-            offset = slot if self.shared > branch.dilation else group + slot
-            first = (offset + self.rotation) % branch.dilation
-            place = position - position % branch.length + row + first
-            found.append(place.expand(self.slots(branch), size, self.kv_heads).flatten(0, 1))
-        return torch.cat(found)
+        blocks = zip(self.branches, self.blocks(position), strict=True)
+        return torch.cat([self.block_rows(b, size, device) + position - position % b.length for b, (_, size) in blocks])
+
+    def block_rows(self, branch: Branch, size: int, device: torch.device) -> Int64[Tensor, "s g"]:
+        """The rows, of a segment, that stand in a block of `size` entries a slot."""
+        row = torch.arange(size, device=device)[:, None] * branch.dilation
+        slot = torch.arange(self.slots(branch), device=device)[:, None, None]
+        group = torch.arange(self.kv_heads, device=device) * self.shared
+        offset = slot if self.shared > branch.dilation else group + slot
+        first = (offset + self.rotation) % branch.dilation
+        return (row + first).expand(self.slots(branch), size, self.kv_heads).flatten(0, 1)
+
+    def block_places(self, branch: Branch, block: tuple[int, int], size: int, device: torch.device) -> Tensor:
+        """Where the first `size` entries of every slot stand in a block, (entries)."""
+        slot = torch.arange(self.slots(branch), device=device)[:, None] * block[1]
+        return (block[0] + slot + torch.arange(size, device=device)).flatten()
 
     def sources(self, before: int, after: int, origin: int, device: torch.device) -> Int64[Tensor, "s g"]:
         """For every entry of the cache after `after` positions, its joined place while the cache is still the one
         after `before` positions. The document's position 0 stands at the joined place `origin`."""
         position_SG = self.positions(after, device).clamp(max=after - 1)
-        old = []
-        for branch, (base, size), (_, entries) in zip(
-            self.branches, self.blocks(before), self.blocks(after), strict=True
-        ):
-            slot = torch.arange(self.slots(branch), device=device)[:, None] * size
-            old.append((base + slot + torch.arange(entries, device=device)).flatten())
-        return torch.where(position_SG < before, torch.cat(old)[:, None], position_SG + origin)
+        blocks = zip(self.branches, self.blocks(before), self.blocks(after), strict=True)
+        old_S = torch.cat([self.block_places(b, block, size, device) for b, block, (_, size) in blocks])
+        return torch.where(position_SG < before, old_S[:, None], position_SG + origin)
 
 
 def _run_pieces(
     branch: Branch, run: Run, stretch: Stretch, begin: int, count: int, block: tuple[int, int], causal: bool
 ) -> Iterator[Piece]:
     """Heads of `count` segments that follow each other from `begin` on; the first may have rows in the cache."""
-    for query, key, cache, sequences, query_pitch, key_pitch in _layout(branch, stretch, begin, count):
+    for query, key, cache, sequences, query_pitch, key_pitch in layout(branch, stretch, begin, count):
         of_queries = (run.rows, branch.dilation, run.head, run.heads, run.head_step, run.skew)
         of_keys = (run.rows, branch.dilation, run.kv, run.kv_heads, run.kv_step, run.skew)
         rows = View(query + run.first, sequences, query_pitch, *of_queries)
@@ -192,7 +197,7 @@ def _run_pieces(
             yield Piece(rows, View(cache + base + run.slot * size, sequences, key_pitch, *kept))
 
 
-def _layout(branch: Branch, stretch: Stretch, begin: int, count: int) -> Iterator[tuple[int, int, int, int, int, int]]:
+def layout(branch: Branch, stretch: Stretch, begin: int, count: int) -> Iterator[tuple[int, int, int, int, int, int]]:
     """First query, key and cached place, number of sequences, and what lies between two of them: all segments at
     once where batch rows follow each other like segments, else those of one batch row, or one of all batch rows."""
     w, query, key = branch.length, stretch.query + begin, stretch.key + begin
@@ -221,7 +226,7 @@ def _diagonals(heads: list[_Head], shared: int) -> Iterator[Run]:
 
 def _follows(before: _Head, head: _Head, shared: int) -> bool:
     """Whether a head is the next one, begins one row later, and finds its keys one slot or one head further on."""
-    next_row = head[3:] == (before.first + 1, before.rows, before.cached) and head.head == before.head + 1
+    next_row = head[3:] == (before.first + 1, *before[4:]) and head.head == before.head + 1
     return next_row and (shared == 1 or (head.kv, head.slot) == (before.kv, before.slot + 1))
 
 
@@ -232,7 +237,8 @@ def _combs(heads: list[_Head]) -> Iterator[Run]:
         teeth = [list(tooth) for _, tooth in groupby(comb, key=lambda head: head.kv)]
         firsts = [(tooth[0].kv, tooth[0].slot) for tooth in teeth]
         steps = {(b[0] - a[0], b[1] - a[1]) for a, b in pairwise(firsts)}
-        if len({len(tooth) for tooth in teeth}) == 1 and len(steps) <= 1:
+        forward = all(slot >= 0 for _, slot in steps)  # a view cannot step back, to an earlier slot of a later head
+        if len({len(tooth) for tooth in teeth}) == 1 and len(steps) <= 1 and forward:
             yield _run(comb, 0, len(teeth))
         else:
             yield from (_run(tooth, 0, 1) for tooth in teeth)

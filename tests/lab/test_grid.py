@@ -148,7 +148,7 @@ class Killer(Silent):
 @pytest.fixture
 def long(make):
     """One cell of many updates, a checkpoint every 20."""
-    study = make(budget=TrainingBytes(bytes=4000 * 64))
+    study = make(budget=TrainingBytes(bytes=40_000 * 64))
     study = study.replace(training=study.training.replace(checkpoint_every=20, evaluate_every=None))
     return make_plan(study, threads=1).sweep()[0]
 

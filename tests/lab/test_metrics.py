@@ -11,7 +11,7 @@ import torch
 import everlong
 from everlong.core.errors import DataError
 from everlong.data import ByteCodec
-from everlong.lab.metrics import METRICS, HeldOut, Scored, choose, half_of, score
+from everlong.lab.metrics import HeldOut, Scored, by_document, by_position, choose, half_of, score
 
 WINDOW = 16
 ALL = HeldOut(bytes=10**9, document_bytes=10**9)
@@ -63,7 +63,7 @@ def test_bits_are_those_of_each_window_alone(store, model):
         bits_D.append(bits)
         bytes_D.append(int((ids[1:] < 256).sum()))
     scored = score(model.float(), store, "reported", WINDOW, held_out)
-    found = METRICS["bits_per_byte"](scored)
+    found = by_document(scored)
     assert found["bytes"] == bytes_D
     assert found["bits"] == pytest.approx(bits_D, rel=1e-4)
     assert scored.bits_per_byte == pytest.approx(sum(bits_D) / sum(bytes_D), rel=1e-5)
@@ -71,7 +71,7 @@ def test_bits_are_those_of_each_window_alone(store, model):
 
 def test_positions_hold_every_byte_once(store, model):
     scored = score(model, store, "reported", WINDOW, ALL)
-    found = METRICS["by_position"](scored)
+    found = by_position(scored)
     assert found["ends"][-1] == WINDOW
     assert sum(found["bytes"]) == scored.bytes_NT.sum()
 
@@ -79,10 +79,10 @@ def test_positions_hold_every_byte_once(store, model):
 def test_positions_are_places_in_the_window():
     bits_NT = np.array([[4.0, 2.0, 1.0, 3.0], [8.0, 2.0, 0.0, 0.0], [7.0, 0.0, 0.0, 0.0]])
     bytes_NT = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 0, 0, 0]])  # the last holds the end of a document only
-    found = METRICS["by_position"](Scored(bits_NT, bytes_NT, np.array([0, 0, 1])))
+    found = by_position(Scored(bits_NT, bytes_NT, np.array([0, 0, 1])))
     assert found == {"ends": [1, 2, 4], "bytes": [2, 2, 2], "bits_per_byte": [6.0, 2.0, 2.0]}
 
 
 def test_a_document_weighs_no_more_than_it_may(store, model):
-    found = METRICS["bits_per_byte"](score(model, store, "selection", WINDOW, HeldOut(document_bytes=50)))
+    found = by_document(score(model, store, "selection", WINDOW, HeldOut(document_bytes=50)))
     assert max(found["bytes"]) == 50

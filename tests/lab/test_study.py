@@ -22,6 +22,7 @@ from everlong.lab import Architecture, EqualFlops, TrainingBytes, TrainingFlops,
         ({"architectures": ()}, "study.architectures"),
         ({"name": "../up"}, "study.name"),
         ({"at_once": 0}, "study.at_once"),
+        ({"more_budgets": (TrainingBytes(bytes=6 * 64),)}, "study.more_budgets"),
     ],
 )
 def test_what_cannot_be_is_refused(make, changes, field):
@@ -64,6 +65,20 @@ def test_equal_bytes_are_equal_steps_and_equal_flops_are_not(make):
     assert second.steps * 64 * second.cost.flops_per_byte == pytest.approx(flops, rel=0.5 / second.steps)
 
 
+def test_every_budget_has_cells_of_its_own(make):
+    one, more = make(), make(more_budgets=(TrainingBytes(bytes=12 * 64), TrainingFlops(flops=1e9)))
+    first, plan = make_plan(one, threads=1), make_plan(more, threads=1)
+    assert plan.cells == 3 * first.cells
+    assert {job.name for job in first.sweep()} < {job.name for job in plan.sweep()}  # so that a study may grow
+    labels = list(dict.fromkeys(entry.label for entry in plan.entries))
+    assert labels == [f"equal FLOPs per byte, {budget}" for budget in ("384 bytes", "768 bytes", "1e+09 FLOPs")]
+    assert [entry.steps for entry in plan.entries if entry.label == labels[1]] == [12, 12]
+    for job in plan.sweep():
+        told = [f"steps{job.cell.training.steps}"] if job.cell.training.steps != 6 else []
+        assert [part for part in job.name.split("-") if part.startswith("steps")] == told
+    assert config_from_dict(more.to_dict()) == more
+
+
 def test_a_budget_below_an_update_is_refused(make):
     with pytest.raises(ConfigError, match="below one update"):
         make_plan(make(budget=TrainingBytes(bytes=3)), threads=1)
@@ -84,7 +99,7 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
         load_study(tmp_path / "it.py")
 
 
-@pytest.mark.parametrize("name", ["baselines", "smoke"])
+@pytest.mark.parametrize("name", ["baselines", "scaling", "smoke"])
 def test_the_studies_at_hand_can_be_loaded(name):
     from pathlib import Path
 

@@ -68,6 +68,19 @@ PARTS: dict[str, Config] = {
     "dilated, ragged segments": DilatedAttention.Config(**SHARED, segment_lengths=(3, 5, 7), dilations=(1, 2, 3)),
     "dilated, one kv head, xPos": DilatedAttention.Config(**SINGLE, segment_lengths=(2, 7), dilations=(1, 3)),
     "dilated, rotated": DilatedAttention.Config(**SHARED, segment_lengths=(3, 6), dilations=(1, 4), rotation=3),
+    "dilated, sinks": DilatedAttention.Config(**SHARED, segment_lengths=(3, 5), dilations=(1, 2), sinks=2),
+    "dilated, sinks, one kv head, xPos": DilatedAttention.Config(
+        **SINGLE, segment_lengths=(2, 7), dilations=(1, 3), sinks=5
+    ),
+    "dilated, look-back": DilatedAttention.Config(
+        **FULL, segment_lengths=(2, 3, 7), dilations=(1, 2, 5), look_back=True
+    ),
+    "dilated, look-back, sinks": DilatedAttention.Config(
+        **SHARED, segment_lengths=(1, 4, 5), dilations=(1, 2, 3), look_back=True, sinks=3
+    ),
+    "dilated, look-back, one kv head, xPos": DilatedAttention.Config(
+        **SINGLE, segment_lengths=(2, 5), dilations=(1, 3), look_back=True, rotation=1
+    ),
     "dilated, dense": DilatedAttention.Config(**SHARED, segment_lengths=(100,), dilations=(1,)),
     "blockwise": BlockwiseAttention.Config(**SHARED, block=4),
     "blockwise, xPos": BlockwiseAttention.Config(**SINGLE, block=1),

@@ -51,6 +51,15 @@ def test_what_reaches_no_further_stays(name, overrides) -> None:
         blockwise(everlong.config(name, **SIZE, **overrides), 7)
 
 
+def test_look_back_and_sinks_reach_further() -> None:
+    config = everlong.config("longnet:nano", **SIZE, segment_lengths=(4, 9), dilations=(1, 2), look_back=True)
+    with pytest.raises(ConfigError, match=r"= 18: reaches beyond two blocks; give a block of at least 17"):
+        blockwise(config, 16)
+    blockwise(config, 17)
+    with pytest.raises(ConfigError, match=r"sinks = 2: are seen from everywhere"):
+        blockwise(everlong.config("longnet:nano", sinks=2), 10**6)
+
+
 def test_summaries_cannot_be_bounded() -> None:
     with pytest.raises(ConfigError, match="summaries that are seen from everywhere"):
         blockwise(everlong.config("sparse:nano"), 1000)

@@ -14,15 +14,26 @@ Schedule = Sequence[tuple[int, int]]
 """Segment length and dilation of every branch."""
 
 
-def counts(N: int, H: int, branches: Schedule, causal: bool = True, rotation: int = 0) -> Tensor:
-    """C[h, t, m]: in how many branches head h lets query t see key m, (H, N, N)."""
+def counts(
+    N: int,
+    H: int,
+    branches: Schedule,
+    causal: bool = True,
+    rotation: int = 0,
+    look_back: bool = False,
+    sinks: int = 0,
+) -> Tensor:
+    """C[h, t, m]: in how many branches head h lets query t see key m, (H, N, N). With look-back a branch's query also
+    sees the segment before its own; sinks are one more branch, of the first positions."""
     i = torch.arange(N)
-    count_HNN = torch.zeros(H, N, N, dtype=torch.long)
+    earlier_NN = (i[None] <= i[:, None]) if causal else torch.ones(N, N, dtype=torch.bool)
+    count_HNN = ((i[None] < sinks) & earlier_NN).long().repeat(H, 1, 1)
     for w, r in branches:
+        segments_NN = i[:, None] // w - i[None] // w
+        near_NN = (segments_NN == 0) | (look_back & (segments_NN == 1))
         for h in range(H):
             kept = (i % w) % r == (h + rotation) % r
-            sees = (i[:, None] // w == i[None] // w) & kept[:, None] & kept[None]
-            count_HNN[h] += sees & (i[None] <= i[:, None]) if causal else sees
+            count_HNN[h] += near_NN & kept[:, None] & kept[None] & earlier_NN
     return count_HNN
 
 

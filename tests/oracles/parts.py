@@ -60,7 +60,8 @@ def dilated_attention(config: DilatedAttention.Config, weights: Weights, x_TD: T
     E, T = config.width // config.heads, len(x_TD)
     q_HTE, k_GTE, v_GTE = (heads(x_TD @ weights[f"{name}.weight"].T, E) for name in "qkv")
     schedule = list(zip(config.segment_lengths, config.dilations, strict=True))
-    count_HTT = dilated.counts(T, config.heads, schedule, rotation=config.rotation)
+    options = {"rotation": config.rotation, "look_back": config.look_back, "sinks": config.sinks}
+    count_HTT = dilated.counts(T, config.heads, schedule, **options)
     outputs = []
     for h in range(config.heads):
         g = h * config.kv_heads // config.heads

@@ -204,7 +204,10 @@ MUTANTS = {
     "a row too few": ("rows := branch.kept(length, first)", "rows := max(0, (length - first) // branch.dilation)"),
     "keys are not shifted": ("View(key + run.first,", "View(key,"),
     "segments of another length": ("w, phase = branch.length,", "w, phase = branch.length + 1,"),
-    "combs of all key/value heads": ("if len({len(tooth) for tooth in teeth}) == 1 and len(steps) <= 1:", "if True:"),
+    "combs of all key/value heads": (
+        "if len({len(tooth) for tooth in teeth}) == 1 and len(steps) <= 1 and forward:",
+        "if True:",
+    ),
     "diagonals across key/value heads": (
         "return next_row and (shared == 1 or (head.kv, head.slot) == (before.kv, before.slot + 1))",
         "return next_row",
@@ -260,6 +263,17 @@ class TestPart:
             found, _ = run_stream(part, stream, [300, 301])
             y_BTD = oracle_of(config)(dict(part.named_parameters()), stream)
         assert_near(found[stream.mask_BT], y_BTD[stream.mask_BT], 1e-12, "output")
+
+    @pytest.mark.parametrize(("heads", "kv_heads"), [(6, 3), (12, 4), (9, 3)])
+    def test_slots_that_go_back(self, heads: int, kv_heads: int) -> None:
+        """Token by token, where a later key/value head keeps the rows of an offset in an earlier slot."""
+        shape = {"width": 2 * heads, "heads": heads, "kv_heads": kv_heads, "position": Rotary.Config()}
+        config = DilatedAttention.Config(**shape, segment_lengths=(2, 9, 16), dilations=(1, 3, 5))
+        stream, part = Stream.random(2, 30, 2 * heads), config.build().double()
+        with torch.no_grad():
+            found, _ = run_stream(part, stream, range(1, 30))
+            y_BTD = oracle_of(config)(dict(part.named_parameters()), stream)
+        assert_near(found, y_BTD, 1e-12, "output")
 
     def test_state_is_bounded_at_any_length(self) -> None:
         part = DilatedAttention.Config(**self.SHAPE, segment_lengths=(8, 20), dilations=(1, 3)).build()

@@ -1,0 +1,36 @@
+"""How the loss of full and of linear attention falls with training FLOPs and with parameters, on Python source code.
+
+Five sizes of each, all of which learn from the same bytes. Sized for two CPU cores and less than half an hour.
+"""
+
+from everlong.lab import Architecture, EqualFlops, HeldOut, Study, TrainingBytes
+from everlong.train import WSD, DataConfig, Muon, Trainer
+
+FLOPS_PER_BYTE = (6e5, 1e6, 1.8e6, 3.2e6, 5.6e6)
+
+
+def study() -> Study:
+    return Study(
+        name="scaling",
+        architectures=(
+            Architecture(name="transformer", preset="transformer:nano"),
+            Architecture(name="linear", preset="linear:nano"),
+        ),
+        matching=tuple(EqualFlops(target=target) for target in FLOPS_PER_BYTE),
+        budget=TrainingBytes(bytes=400_000),
+        learning_rates=(0.005, 0.01, 0.02),
+        seeds=(0, 1, 2),
+        training=Trainer.Config(
+            steps=1,
+            window=256,
+            batch=8,
+            optimizer=Muon.Config(),
+            schedule=WSD(decay=0.5),
+            evaluate_every=None,
+            checkpoint_every=100,
+            keep=1,
+        ),
+        data=DataConfig(validation_fraction=0.1),
+        held_out=HeldOut(bytes=100_000),
+        at_once=2,
+    )
