@@ -49,7 +49,14 @@ class Settings(Config):
 
 
 DEMO = Settings(
-    overrides={"layers": 2, "width": 128, "heads": 1, "orders": (2, 3, 4, 5, 6, 8), "rows": 2**16},
+    overrides={
+        "layers": 1,
+        "width": 128,
+        "heads": 1,
+        "memory_layers": (0,),
+        "orders": (2, 3, 4, 5, 6, 8, 12),
+        "rows": 2**17,
+    },
     training=Trainer.Config(
         steps=1,
         window=256,
