@@ -75,12 +75,23 @@ def evaluate(
     if suite:
         check(not primed, "primed", primed, "compares with xz, and suites do not: leave out one of them")
         check(context is None, "context", context, "is that of a question in suites: set --lengths")
-        asked = suites.asked_for(suite, lengths, examples, seed)
-        suites.check_plot(asked, plot)
-        loaded = load(run)
-        with ExitStack() as opened:
-            suites.measure(loaded, asked, lambda: opened.enter_context(_documents(loaded, data)), json, plot)
-        return
+        _ask(run, data, suites.asked_for(suite, lengths, examples, seed), json, plot)
+    else:
+        _compare(run, data, primed, batch, context, json, plot)
+
+
+def _ask(run: RunPath, data: Sources, asked: suites.Asked, json: Path | None, plot: Path | None) -> None:
+    """Measures suites, and opens documents only for those which need some."""
+    suites.check_plot(asked, plot)
+    loaded = load(run)
+    with ExitStack() as opened:
+        suites.measure(loaded, asked, lambda: opened.enter_context(_documents(loaded, data)), json, plot)
+
+
+def _compare(
+    run: RunPath, data: Sources, primed: bool, batch: int, context: int | None, json: Path | None, plot: Path | None
+) -> None:
+    """Measures documents, beside compressors."""
     if plot:
         figure.require(plot)
     loaded = load(run)

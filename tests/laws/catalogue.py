@@ -190,6 +190,7 @@ def _mixer(draw: random.Random) -> Part.Config:
         lambda: WindowAttention.Config(**shape, window=draw.randint(1, 9)),
         lambda: SparseAttention.Config(**shape, block=block, summary=draw.randint(1, block)),
         lambda: LinearAttention.Config(width=8, heads=heads),
+        lambda: engram(orders=(1, 1 + block), heads=heads),
         lambda: DilatedAttention.Config(**shape, segment_lengths=(block, block + 3), dilations=(1, 1 + block)),
     )
     return draw.choice(kinds)()
