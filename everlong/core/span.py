@@ -35,6 +35,8 @@ class Span:
     """False where a position is padding: it changes no state, and its output means nothing. `None`: all real."""
     auxiliary: dict[str, Float[Tensor, ""]] = field(default_factory=dict)
     """Named auxiliary losses that parts have reported for this call."""
+    observed: dict[str, list[Tensor]] = field(default_factory=dict)
+    """What parts have shown of this call, by name, one tensor a part in the order in which they ran."""
 
     @classmethod
     def plain_from(cls, ids_BT: Int64[Tensor, "b t"], position_B: Int64[Tensor, " b"] | None = None) -> Span:
@@ -73,6 +75,10 @@ class Span:
     def report(self, name: str, loss: Float[Tensor, ""]) -> None:
         """Adds an auxiliary loss; several parts that report one name are summed."""
         self.auxiliary[name] = self.auxiliary[name] + loss if name in self.auxiliary else loss
+
+    def observe(self, name: str, value: Tensor) -> None:
+        """Shows something worth looking at: which positions were routed, how far a gate is open. No gradient."""
+        self.observed.setdefault(name, []).append(value.detach())
 
 
 def _previous_real(value_BT: Tensor, real_BT: Tensor, before_B: Tensor) -> Tensor:

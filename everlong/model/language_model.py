@@ -46,6 +46,8 @@ class Output:
     """Pass it to the next call to continue the stream."""
     auxiliary: dict[str, Float[Tensor, ""]]
     """Named auxiliary losses, to be added to the training loss."""
+    observed: dict[str, list[Tensor]]
+    """What parts have shown of this call, by name; see `Span.observe`."""
 
 
 class LanguageModel(nn.Module, Configurable):
@@ -72,6 +74,7 @@ class LanguageModel(nn.Module, Configurable):
         self.body = config.body.build()
         self.head = nn.Linear(config.body.width, config.vocabulary, bias=False)
         self._initialise()
+        self.eval()  # parts that train in another way than they stream are told by `train()`
 
     def _initialise(self) -> None:
         """Embeddings of unit size, which the first norm keeps; a head that starts close to uniform."""
@@ -104,7 +107,7 @@ class LanguageModel(nn.Module, Configurable):
         span, position_B, document_B = _locate(ids, state, documents, real)
         self._check_limit(span)
         x_BTD, body = self.body(self._embed(ids), span, None if state is None else state.body)
-        return Output(self.head(x_BTD), StreamState(position_B, document_B, body), span.auxiliary)
+        return Output(self.head(x_BTD), StreamState(position_B, document_B, body), span.auxiliary, span.observed)
 
     def _check(self, ids: Tensor, state: StreamState | None) -> None:
         if ids.numel() == 0:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from everlong.core.config import Config, check
 from everlong.core.errors import ConfigError
 from everlong.core.state import detach
 from everlong.data import Batch
 from everlong.model.language_model import LanguageModel
-from everlong.train.objective import Precision, Predictor, autocast, surprisal
+from everlong.train.objective import Precision, Predictor, Surprisal, autocast, surprisal
 from everlong.train.optimizers import AdamW, Optimizer
 from everlong.train.progress import Update
 
@@ -65,39 +66,59 @@ class Learner:
         """
         if batch.fresh:
             self.streams = None
-        nats, auxiliary, streams = self.differentiate(batch)
+        found = self.differentiate(batch)
         limit = math.inf if self.config.clip is None else self.config.clip
         norm = clip(self.optimizer.parameters, limit)
-        values = torch.stack([nats, norm.to(nats), *auxiliary.values()]).tolist()  # the step's only wait for a device
-        finite = all(math.isfinite(value) for value in values)
+        values = [found.nats, norm, *found.auxiliary.values(), *found.observed.values()]
+        told_V = torch.stack([value.to(found.nats) for value in values])
+        nats, norm, *told = told_V.tolist()  # the step's only wait for a device
+        losses, shown = told[: len(found.auxiliary)], told[len(found.auxiliary) :]
+        finite = all(math.isfinite(value) for value in (nats, norm, *losses))
         if finite:
             self.optimizer.step(factor)
-            self.streams = streams
+            self.streams = found.state
         self.optimizer.clear()
-        rate = self.config.optimizer.learning_rate * factor
-        return Update(values[0], values[1], dict(zip(auxiliary, values[2:], strict=True)), rate, skipped=not finite)
+        return Update(
+            nats=nats,
+            gradient_norm=norm,
+            auxiliary=dict(zip(found.auxiliary, losses, strict=True)),
+            observed=dict(zip(found.observed, shown, strict=True)),
+            learning_rate=self.config.optimizer.learning_rate * factor,
+            skipped=not finite,
+        )
 
-    def differentiate(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], tuple[Any, ...] | None]:
+    def differentiate(self, batch: Batch) -> Surprisal:
         """Adds the gradient of the loss to the parameters: the mean nats of all the batch's learnt targets, and
         the model's own losses, as means over its pieces.
 
         Returns:
-            Summed nats, the model's own losses, and the streams after the batch.
+            Summed nats, the model's own losses and what it showed, and the streams after the batch.
         """
         pieces = batch.to(self.device).split(self.config.accumulation)
         before, targets = self.streams or (None,) * len(pieces), max(1, batch.learnt)
-        total, auxiliary, after = torch.zeros((), device=self.device), {}, []
-        with autocast(self.device, self.config.precision):
+        total, auxiliary, observed, after = torch.zeros((), device=self.device), {}, {}, []
+        with training(self.model), autocast(self.device, self.config.precision):
             for piece, stream in zip(pieces, before, strict=True):
-                nats, own, state = surprisal(self.predictor, piece, stream, carry=self.config.carry)
-                loss = nats / targets + sum(own.values()) / len(pieces)
+                found = surprisal(self.predictor, piece, stream, carry=self.config.carry)
+                loss = found.nats / targets + sum(found.auxiliary.values()) / len(pieces)
                 with autocast(self.device, "float32"):  # the backward takes its types from the forward
                     loss.backward()
-                after.append(detach(state))
-                total = total + nats.detach()
-                for name, value in own.items():
-                    auxiliary[name] = auxiliary.get(name, 0.0) + value.detach().to(total) / len(pieces)
-        return total, auxiliary, tuple(after) if self.config.carry else None
+                after.append(detach(found.state))
+                total = total + found.nats.detach()
+                for means, values in ((auxiliary, found.auxiliary), (observed, found.observed)):
+                    for name, value in values.items():
+                        means[name] = means.get(name, 0.0) + value.detach().to(total) / len(pieces)
+        return Surprisal(total, auxiliary, observed, tuple(after) if self.config.carry else None)
+
+
+@contextmanager
+def training(model: nn.Module) -> Iterator[None]:
+    """The model in training mode inside the context, in evaluation mode after it."""
+    model.train()
+    try:
+        yield
+    finally:
+        model.eval()
 
 
 def clip(parameters: Iterable[Tensor], limit: float) -> Tensor:

@@ -22,6 +22,7 @@ class Interval:
     seconds: float = 0.0
     compute_seconds: float = 0.0
     auxiliary: dict[str, float] = field(default_factory=dict)
+    observed: dict[str, float] = field(default_factory=dict)
 
     def add(self, step: Step) -> None:
         """Takes in a step. Of a skipped one only the time counts: its numbers may be infinite."""
@@ -33,8 +34,14 @@ class Interval:
             self.targets += step.targets
             self.bytes += step.bytes
             self.gradient_norm += step.gradient_norm
-            for name, value in step.auxiliary.items():
-                self.auxiliary[name] = self.auxiliary.get(name, 0.0) + value
+            accumulate(self.auxiliary, step.auxiliary)
+            accumulate(self.observed, step.observed)
+
+
+def accumulate(sums: dict[str, float], values: Mapping[str, float]) -> None:
+    """Adds named values to named sums."""
+    for name, value in values.items():
+        sums[name] = sums.get(name, 0.0) + value
 
 
 class Meter(Callback):
@@ -74,6 +81,7 @@ class Meter(Callback):
             "bits_per_byte": bits_per_byte(sums.nats, sums.bytes),
             "nats_per_token": sums.nats / max(1, sums.targets),
             **{f"auxiliary_{name}": value / sums.updates for name, value in sums.auxiliary.items()},
+            **{name: value / sums.updates for name, value in sums.observed.items()},
             "gradient_norm": sums.gradient_norm / sums.updates,
             "learning_rate": step.learning_rate,
             "bytes_seen": step.bytes_seen,

@@ -30,6 +30,8 @@ class Surprisal(NamedTuple):
     """Summed over the learnt targets."""
     auxiliary: dict[str, Float[Tensor, ""]]
     """The model's own named losses."""
+    observed: dict[str, Float[Tensor, ""]]
+    """Means of what the model showed, by name."""
     state: Any
     """Where the streams stand after the batch; `None` if nobody asked for it."""
 
@@ -43,11 +45,12 @@ def surprisal(model: Predictor, batch: Batch, state: Any = None, *, carry: bool 
     """
     output = model(batch.ids_BT, state, documents=batch.documents_BT)
     logits_BTV, auxiliary, after = output.logits, output.auxiliary, output.state if carry else None
+    observed = {name: torch.stack([x.float().mean() for x in shown]).mean() for name, shown in output.observed.items()}
     del output
     exact = torch.promote_types(logits_BTV.dtype, torch.float32)
     logits_NV, targets_N = logits_BTV.flatten(0, 1).to(exact), batch.targets_BT.flatten()
     nats = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
-    return Surprisal(nats, auxiliary, after)
+    return Surprisal(nats, auxiliary, observed, after)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:

@@ -21,6 +21,8 @@ class Update:
     """Before clipping."""
     auxiliary: dict[str, float]
     """The model's own losses."""
+    observed: dict[str, float]
+    """Means of what the model showed."""
     learning_rate: float
     """The base rate, as scheduled."""
     skipped: bool

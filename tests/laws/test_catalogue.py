@@ -46,7 +46,7 @@ def test_every_part_is_in_it() -> None:
             importlib.import_module(module.name)
     entered = {config for example in CATALOGUE.values() for config in _configs(example)}
     missing = {part.__name__ for part in _parts() if part.Config not in entered}
-    assert not missing, f"add a line to tests/laws/catalogue.py for {missing}"
+    assert not missing, f"add a line to a file of tests/laws/entries for {missing}"
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -1,5 +1,10 @@
 """Oracles: every part once more, as plain as its equation, for one document in float64.
 
-An oracle takes a configuration, the weights by name, and the vectors of one document from its first position on. It
-knows no batch, no cache, no chunk and no kernel, and shares no code with the package.
+An oracle takes a configuration, the weights by name, and the vectors and ids of one document from its first position
+on. It knows no batch, no cache, no chunk and no kernel, and shares no code with the package. Importing this package
+registers the oracles of all parts.
 """
+
+from tests.oracles import attention, engram, stack
+
+__all__ = ["attention", "engram", "stack"]

@@ -29,7 +29,7 @@ def main(family: str) -> None:
         outcomes = []
         for compile_ in (False, True):
             model.zero_grad()
-            nats, _, _ = Learner(Learner.Config(precision="float32", compile=compile_), model).differentiate(batch)
+            nats = Learner(Learner.Config(precision="float32", compile=compile_), model).differentiate(batch).nats
             grads = [parameter.grad for parameter in model.parameters()]
             gradient = torch.cat([grad.flatten() for grad in grads if grad is not None])
             outcomes.append((nats, gradient))

@@ -21,6 +21,7 @@ from tests.train.test_checkpoints import largest_file
 TOLD = {
     "gradient_norm": 2.0,
     "auxiliary": {"balance": 0.5},
+    "observed": {"experts/load": 0.25},
     "learning_rate": 0.1,
     "skipped": False,
     "targets": 100,
@@ -52,6 +53,7 @@ def test_the_meter_averages_an_interval():
     assert record["nats_per_token"] == pytest.approx(2.0)
     assert record["gradient_norm"] == pytest.approx(3.0)
     assert record["auxiliary_balance"] == pytest.approx(0.5)
+    assert record["experts/load"] == pytest.approx(0.25)
     assert record["flops_per_second"] == pytest.approx(2e9 / 6)  # the skipped step took time too
     assert record["utilisation"] == pytest.approx(2e9 / 6 / 4e9)
     assert record["bytes_per_second"] == pytest.approx(400 / 6)

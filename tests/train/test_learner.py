@@ -34,6 +34,7 @@ class Reporter(Part):
     def forward(self, x_BTD, span, state=None):
         y_BTD = self.mix(x_BTD)
         span.report("size", y_BTD.square().mean())
+        span.observe("outputs", y_BTD.square())
         return y_BTD, None
 
     def flops(self, T: int) -> int:
@@ -62,7 +63,7 @@ def batch_with_borders(loader):
 
 def test_loss_is_the_mean_over_all_learnt_targets(small, settings, load):
     model, batch = small().double(), batch_with_borders(load(settings()))
-    nats, _, _ = Learner(settings(), model).differentiate(batch)
+    nats = Learner(settings(), model).differentiate(batch).nats
     got = gradients(model)
     model.zero_grad()
     logits = model(batch.ids_BT, documents=batch.documents_BT).logits
@@ -78,7 +79,7 @@ def test_accumulation_changes_nothing(pieces, small, settings, load):
     model, batch = small().double(), batch_with_borders(load(settings()))
     outcomes = []
     for accumulation in (1, pieces):
-        nats, _, _ = Learner(settings(accumulation=accumulation), model).differentiate(batch)
+        nats = Learner(settings(accumulation=accumulation), model).differentiate(batch).nats
         outcomes.append((nats.item(), gradients(model)))
         model.zero_grad()
     assert outcomes[0][0] == pytest.approx(outcomes[1][0], rel=1e-12)
@@ -89,13 +90,14 @@ def test_accumulation_changes_nothing(pieces, small, settings, load):
 def test_the_models_own_losses_are_added_and_told(settings, load):
     config, batch = settings(accumulation=2), next(load(settings()))
     model = LanguageModel.Config(vocabulary=259, body=Reporter.Config(width=8), context_limit=None).build()
-    _, told, _ = Learner(config, model).differentiate(batch)
+    found = Learner(config, model).differentiate(batch)
     got = gradients(model)
     model.zero_grad()
     output = model(batch.ids_BT, documents=batch.documents_BT)
     size = output.auxiliary["size"]
     (F.cross_entropy(output.logits.flatten(0, 1), batch.targets_BT.flatten()) + size).backward()
-    assert told["size"].item() == pytest.approx(size.item(), rel=1e-5)
+    assert found.auxiliary["size"].item() == pytest.approx(size.item(), rel=1e-5)
+    assert found.observed["outputs"].item() == pytest.approx(size.item(), rel=1e-5)
     torch.testing.assert_close(got["body.mix.weight"], gradients(model)["body.mix.weight"])
 
 
@@ -114,20 +116,28 @@ def test_carried_streams_are_heard_but_not_differentiated(family, accumulation, 
         expected = gradients(model)
         model.zero_grad()
         learner.streams = None if batch.fresh else learner.streams
-        _, _, learner.streams = learner.differentiate(batch)
+        learner.streams = learner.differentiate(batch).state
         for name, gradient in gradients(model).items():
             torch.testing.assert_close(gradient, expected[name], rtol=0, atol=1e-12)
+
+
+def test_only_steps_are_in_training_mode(small, settings, load):
+    model, seen = small(), []
+    model.body.register_forward_pre_hook(lambda module, _: seen.append(module.training))
+    Learner(settings(), model).learn(next(load(settings())), 1.0)
+    model(torch.zeros(1, 1, dtype=torch.long))
+    assert seen == [True, False]
 
 
 def test_carrying_is_not_beginning_anew(small, settings, load):
     """The test above could not fail if the past made no difference."""
     config = settings(carry=True)
     learner, loader = Learner(config, small("linear").double()), load(config)
-    _, _, learner.streams = learner.differentiate(next(loader))
+    learner.streams = learner.differentiate(next(loader)).state
     batch = next(loader)
-    heard, _, _ = learner.differentiate(batch)
+    heard = learner.differentiate(batch).nats
     learner.streams = None
-    forgotten, _, _ = learner.differentiate(batch)
+    forgotten = learner.differentiate(batch).nats
     assert heard.item() != forgotten.item()
 
 
@@ -137,13 +147,13 @@ def test_streams_begin_anew_with_the_epoch(small, settings, load):
     learner, batch = Learner(config, small("linear")), next(load(config))
     batch = replace(batch, documents_BT=torch.zeros_like(batch.ids_BT))
     assert batch.fresh
-    first, _, learner.streams = learner.differentiate(batch)
+    first, _, _, learner.streams = learner.differentiate(batch)
     assert learner.learn(replace(batch, fresh=False), 0.0).nats != first.item()
     assert learner.learn(batch, 0.0).nats == first.item()
 
 
 def test_nothing_is_carried_unless_asked(small, settings, load):
-    assert Learner(settings(), small()).differentiate(next(load(settings())))[2] is None
+    assert Learner(settings(), small()).differentiate(next(load(settings()))).state is None
 
 
 @pytest.mark.parametrize("carry", [False, True])
@@ -152,11 +162,11 @@ def test_recomputing_changes_no_bit(family, carry, small, settings, load):
     config = settings(carry=carry, precision="bfloat16")
     model, batch = small(family), next(load(config))
     learner = Learner(config, model)
-    nats, _, streams = learner.differentiate(batch)
+    nats, _, _, streams = learner.differentiate(batch)
     kept = gradients(model)
     model.zero_grad()
     with recomputed(model, carry=carry):
-        again, _, streams_again = learner.differentiate(batch)
+        again, _, _, streams_again = learner.differentiate(batch)
     assert again.item() == nats.item()
     assert same(gradients(model), kept)
     assert (streams is None) == (streams_again is None)
