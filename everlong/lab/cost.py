@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import statistics
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -70,6 +71,12 @@ class Scales:
         self._seconds: dict[str, float] = {}
         if timings is not None and timings.is_file():
             self._seconds = json.loads(timings.read_text(encoding="utf-8"))
+
+    def at(self, training: Trainer.Config) -> Scales:
+        """The same scales for models that are trained in another way. All times are kept together."""
+        other = copy(self)
+        other.training, other._costs = training.replace(steps=WARM_UP + TIMED), {}
+        return other
 
     def cost(self, config: LanguageModel.Config) -> Cost:
         """The costs of a model, for which no weight is allocated."""

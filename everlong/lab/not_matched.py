@@ -24,8 +24,8 @@ def not_matched(title: str, groups: list[Group]) -> Table:
     rows = [_row(name, [float(value(group)) for group in groups], plan) for name, value in QUANTITIES.items()]
     caption = (
         "Seconds per update are those of the plan. Besides: the shape (depth, width, heads, feed-forward) is what the "
-        "matching needs; only the learning rate is tuned; data, order of bytes, batch, window, schedule, optimizer "
-        "and precision are the same for all."
+        "matching needs; only the learning rate is tuned; data, order of bytes, batch, schedule, optimizer and "
+        "precision are the same for all, and the window is where an architecture has none of its own."
     )
     return Table(title, ("quantity", "smallest", "largest", "spread", "matched"), rows, caption)
 

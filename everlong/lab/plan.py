@@ -64,7 +64,7 @@ class Entry:
             "sizes": self.solved.sizes,
             "cost": asdict(self.cost),
             "steps": self.steps,
-            "bytes": self.steps * study.training.window * study.training.batch,
+            "bytes": self.steps * study.bytes_per_step,
             "seconds_per_update": self.seconds,
             "model": self.solved.config.to_dict(),
             "sweep": {str(rate): self.name(rate, study.sweep_seed) for rate in study.learning_rates},
@@ -81,8 +81,10 @@ class Entry:
 
     def job(self, study: Study, rate: float, seed: int) -> Job:
         """A cell of this entry."""
-        optimizer = study.training.optimizer.replace(learning_rate=rate)
-        training = study.training.replace(steps=self.steps, seed=seed, optimizer=optimizer)
+        training = study.training_of(self.architecture)
+        training = training.replace(
+            steps=self.steps, seed=seed, optimizer=training.optimizer.replace(learning_rate=rate)
+        )
         cell = Cell(
             model=self.solved.config,
             training=training,
@@ -92,7 +94,7 @@ class Entry:
             questions=study.questions,
         )
         read = 2 * study.held_out.bytes + (0 if study.questions is None else study.questions.bytes(study.metrics))
-        reading = read / (3 * training.window * training.batch)  # in updates: a forward is a third
+        reading = read / (3 * study.bytes_per_step)  # in updates: a forward is a third
         return Job(self.name(rate, seed), cell, STARTING + (self.steps + reading) * self.seconds)
 
 
@@ -154,13 +156,15 @@ def _entries(study: Study, matching: Matching, scales: Scales) -> list[Entry]:
     like = own_sizes(reference.preset, reference.overrides)
     target = matching.target
     if target is None:
-        target = matching.value(everlong.config(reference.preset, **reference.overrides), scales)
+        config = everlong.config(reference.preset, **reference.overrides)
+        target = matching.value(config, scales.at(study.training_of(reference)))
     made = []
     for own in study.architectures:
-        solved = solve(own.preset, own.overrides, matching, target=target, like=like, scales=scales)
+        weighed = scales.at(study.training_of(own))
+        solved = solve(own.preset, own.overrides, matching, target=target, like=like, scales=weighed)
         if study.questions is not None:
             study.questions.check_model(solved.config, study.metrics)
-        made += [_entry(study, matching, budget, own, solved, scales) for budget in study.budgets]
+        made += [_entry(study, matching, budget, own, solved, weighed) for budget in study.budgets]
     return made
 
 
@@ -168,7 +172,7 @@ def _entry(
     study: Study, matching: Matching, budget: Budget, own: Architecture, solved: Solved, scales: Scales
 ) -> Entry:
     cost = scales.cost(solved.config)
-    steps = budget.steps(study.training.window * study.training.batch, cost.flops_per_byte)
+    steps = budget.steps(study.bytes_per_step, cost.flops_per_byte)
     check(steps >= 1, "study.budget", budget, f"is below one update of {own.name}: give more")
     label = f"{matching.label}, {budget.label}" if study.more_budgets else matching.label
     mark = "" if budget == study.budget else f"steps{steps}"

@@ -35,6 +35,9 @@ class Architecture(Config):
     """`family:size`; the size is where the search for a matching one begins."""
     overrides: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Arguments of the preset. A size among them (layers, width, heads, hidden) is not searched."""
+    window: int | None = None
+    """Bytes of context that it is trained and read at, where that is not the study's. Its batch follows, so that all
+    learn from as many bytes in an update."""
 
     def __post_init__(self) -> None:
         _check_name("architecture.name", self.name)
@@ -124,6 +127,9 @@ class Study(Config):
         for field in ("architectures", "matching", "learning_rates"):
             check(len(getattr(self, field)) >= 1, f"study.{field}", getattr(self, field), "must name at least one")
         self._check_distinct("architectures", [architecture.name for architecture in self.architectures])
+        for window in (own.window for own in self.architectures if own.window is not None):
+            remedy = f"must be at least 1 and divide the {self.bytes_per_step} bytes of an update"
+            check(window >= 1 and self.bytes_per_step % window == 0, "architecture.window", window, remedy)
         self._check_distinct("matching", [matching.label for matching in self.matching])
         self._check_distinct("more_budgets", [budget.label for budget in self.budgets])
         self._check_distinct("learning_rates", list(self.learning_rates))
@@ -143,6 +149,16 @@ class Study(Config):
 
     def _check_distinct(self, field: str, values: list[Any]) -> None:
         check(len(set(values)) == len(values), f"study.{field}", values, "must differ from one another")
+
+    def training_of(self, architecture: Architecture) -> Trainer.Config:
+        """How an architecture is trained, but for steps, seed and learning rate."""
+        window = self.training.window if architecture.window is None else architecture.window
+        return self.training.replace(window=window, batch=self.bytes_per_step // window)
+
+    @property
+    def bytes_per_step(self) -> int:
+        """What every architecture learns from in an update."""
+        return self.training.window * self.training.batch
 
     @property
     def budgets(self) -> tuple[Budget, ...]:

@@ -6,7 +6,7 @@ import pytest
 
 from everlong.core.config import config_from_dict
 from everlong.core.errors import ConfigError
-from everlong.lab import Architecture, EqualFlops, TrainingBytes, TrainingFlops, load_study, make_plan
+from everlong.lab import Architecture, EqualFlops, EqualParameters, TrainingBytes, TrainingFlops, load_study, make_plan
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,7 @@ from everlong.lab import Architecture, EqualFlops, TrainingBytes, TrainingFlops,
         ({"name": "../up"}, "study.name"),
         ({"at_once": 0}, "study.at_once"),
         ({"more_budgets": (TrainingBytes(bytes=6 * 64),)}, "study.more_budgets"),
+        ({"architectures": (Architecture(name="a", preset="linear:nano", window=24),)}, "architecture.window"),
     ],
 )
 def test_what_cannot_be_is_refused(make, changes, field):
@@ -47,6 +48,17 @@ def test_it_round_trips_as_plain_values(study):
     assert config_from_dict(study.to_dict()) == study
 
 
+def test_an_architecture_can_have_a_window_of_its_own(make):
+    """It learns from as many bytes in an update, and its FLOPs are those of its own window."""
+    size = {"layers": 1, "width": 16, "heads": 1}
+    pair = tuple(Architecture(name=f"at.{w}", preset="transformer:nano", overrides=size, window=w) for w in (16, 64))
+    plan = make_plan(make(architectures=pair, matching=(EqualParameters(),)), threads=1)
+    one, other = (entry.job(plan.study, 0.01, 0).cell.training for entry in plan.entries)
+    assert (one.window, one.batch, other.window, other.batch) == (16, 4, 64, 1)
+    assert plan.entries[0].solved == plan.entries[1].solved
+    assert plan.entries[0].cost.flops_per_byte < plan.entries[1].cost.flops_per_byte
+
+
 def test_equal_bytes_are_equal_steps_and_equal_flops_are_not(make):
     by_bytes = make_plan(make(), threads=1)
     assert {entry.steps for entry in by_bytes.entries} == {6}
@@ -56,8 +68,6 @@ def test_equal_bytes_are_equal_steps_and_equal_flops_are_not(make):
         Architecture(name="linear", preset="linear:nano", overrides=overrides),
         Architecture(name="other", preset="linear:nano", overrides={**overrides, "hidden": 16}),
     )
-    from everlong.lab import EqualParameters
-
     study = make(budget=TrainingFlops(flops=flops), architectures=pair, matching=(EqualParameters(tolerance=0.9),))
     first, second = make_plan(study, threads=1).entries
     assert first.steps == 6
