@@ -29,6 +29,8 @@ class Block(Part):
         """Mixes along the sequence."""
         feed_forward: Part.Config
         """Acts on the width."""
+        eps: float = 1e-6
+        """What the norms add to the mean square."""
 
     def __init__(self, config: Block.Config) -> None:
         super().__init__()
@@ -40,8 +42,8 @@ class Block(Part):
                 width,
                 f"must be the block's width, {config.width}",
             )
-        self.mixer_norm, self.mixer = RMSNorm(config.width), config.mixer.build()
-        self.feed_forward_norm, self.feed_forward = RMSNorm(config.width), config.feed_forward.build()
+        self.mixer_norm, self.mixer = RMSNorm(config.width, config.eps), config.mixer.build()
+        self.feed_forward_norm, self.feed_forward = RMSNorm(config.width, config.eps), config.feed_forward.build()
 
     def forward(
         self, x_BTD: Float[Tensor, "b t d"], span: Span, state: tuple[Any, Any] | None = None
@@ -97,6 +99,8 @@ class Stack(Part):
     class Config(Part.Config):
         blocks: tuple[Part.Config, ...]
         """The parts, from input to output."""
+        eps: float = 1e-6
+        """What the last norm adds to the mean square."""
 
     def __init__(self, config: Stack.Config) -> None:
         super().__init__()
@@ -105,7 +109,7 @@ class Stack(Part):
             remedy = f"must be the stack's width, {config.width}"
             check(block.width == config.width, f"stack.blocks[{i}].width", block.width, remedy)
         self.blocks = nn.ModuleList(block.build() for block in config.blocks)
-        self.norm = RMSNorm(config.width)
+        self.norm = RMSNorm(config.width, config.eps)
         writers = self.residual_writers()
         with torch.no_grad():  # so that the sum of all branches starts at the size of one (Radford et al. 2019)
             for layer in writers:

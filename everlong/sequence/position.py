@@ -83,4 +83,25 @@ class XPos(Rotary):
             raise ContextError("positions in one call", T, remedy)
 
 
-Position = Rotary.Config | XPos.Config
+class PartialRotary(Rotary):
+    """RoPE on a share of a head's coordinates, the first ones (Black et al. 2022, arXiv 2204.06745); the others do not
+    know their position."""
+
+    class Config(Config):
+        fraction: float
+        """How much of a head is turned."""
+        base: float = 10_000.0
+        """Base of the geometric series of wavelengths."""
+
+    def __init__(self, config: PartialRotary.Config) -> None:
+        super().__init__(Rotary.Config(base=config.base))
+        check(0 < config.fraction <= 1, "partial_rotary.fraction", config.fraction, "must be above 0 and at most 1")
+        self.fraction = config.fraction
+
+    def turn(self, x_BTHD: Float[Tensor, "b t h d"], position_BT: Int64[Tensor, "#b t"]) -> Float[Tensor, "b t h d"]:
+        size = int(x_BTHD.shape[-1] * self.fraction)
+        check(size % 2 == 0, "partial_rotary.fraction", self.fraction, f"turns {size} coordinates, which are no pairs")
+        return torch.cat([super().turn(x_BTHD[..., :size], position_BT), x_BTHD[..., size:]], dim=-1)
+
+
+Position = Rotary.Config | XPos.Config | PartialRotary.Config

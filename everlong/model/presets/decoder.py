@@ -25,8 +25,12 @@ def decoder(
         hidden: size of SwiGLU's gated layer; `None`: 8/3 of the width, rounded up to a multiple of 32.
     """
     check(layers >= 1, "layers", layers, "must be at least 1")
-    hidden = -(-8 * mixer.width // 3 // 32) * 32 if hidden is None else hidden
-    feed_forward = SwiGLU.Config(width=mixer.width, hidden=hidden)
+    feed_forward = SwiGLU.Config(width=mixer.width, hidden=hidden_size(mixer.width, hidden))
     block = Block.Config(width=mixer.width, mixer=mixer, feed_forward=feed_forward)
     body = Stack.Config(width=mixer.width, blocks=(block,) * layers)
     return LanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
+
+
+def hidden_size(width: int, hidden: int | None) -> int:
+    """SwiGLU's gated layer: as given, or 8/3 of the width, rounded up to a multiple of 32."""
+    return -(-8 * width // 3 // 32) * 32 if hidden is None else hidden
