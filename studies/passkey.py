@@ -1,0 +1,257 @@
+"""Passkey retrieval through Infini-attention's memory: four digits, said once, asked for after many segments.
+
+    python -m studies.passkey --update linear                    # trains, measures, writes the result as JSON
+    python -m studies.passkey --update delta --ablation detached
+
+Symbols, not text, so that a model of 1e5 parameters learns it on one CPU core within minutes: a haystack of 24 symbols,
+a mark and four digits in it, and at the end another mark, after which the four digits are to be said. The digits never
+stand in the last segment, so that all that is right came through the memory. In the haystack the same 40 symbols go
+round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
+has a name and one of them is asked for.
+
+Texts grow longer in stages, from a few segments on; the loss is that of the digits, and a tenth of that of all symbols.
+Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
+before the last segment). A digit is right if it is the likeliest one after the right digits before it.
+
+Ablations are what implementations of Infini-attention have been found to do: `detached`, no gradient through what is
+written; `dead-gate`, the memory's share begins at sigmoid(-10); `slow-gate`, the gate has the learning rate of the
+rest; `decayed-gate`, weight decay of 0.1 pulls it back to a half.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+import everlong
+from everlong import LanguageModel
+from everlong.core.accounting import parameter_count
+from everlong.core.state import detach, state_bytes
+from everlong.sequence.infini import InfiniAttention
+from everlong.sequence.position import Rotary
+from everlong.train import AdamW
+from everlong.train.optimizers import Hinted
+from studies.passkey_texts import ANSWER, VOCABULARY, Haystack, Recipe, Texts, texts
+
+CHUNK = 2048  # positions of a call when streaming
+DEPTHS = {"start": 0.0, "middle": 0.5, "end": 1.0}
+
+Ablation = Literal["none", "detached", "dead-gate", "slow-gate", "decayed-gate"]
+PROGRESS = Console(stderr=True, highlight=False)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training."""
+
+    steps: int
+    segments: tuple[int, int]
+    """The fewest and the most that a text has; each step draws its own number."""
+    learning_rate: float
+    tokens: int
+    """About as many a step."""
+
+
+STAGES = (
+    Stage(steps=1000, segments=(2, 8), learning_rate=3e-3, tokens=2048),
+    Stage(steps=500, segments=(8, 64), learning_rate=1.5e-3, tokens=4096),
+    Stage(steps=150, segments=(64, 256), learning_rate=1e-3, tokens=8192),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run."""
+
+    update: Literal["linear", "delta", "delta_stable", "gated_delta"] = "linear"
+    """How segments are written."""
+    ablation: Ablation = "none"
+    haystack: Haystack = "repetitive"
+    keys: int = 1
+    """Keys that are hidden; one is asked for."""
+    seed: int = 0
+    layers: int = 2
+    width: int = 64
+    heads: int = 4
+    segment: int = 16
+    embedding: float = 0.05
+    """Size of the embeddings at first. Those of size 1, the model's own, drown what is recalled."""
+    stages: tuple[Stage, ...] = STAGES
+    weight_decay: float = 0.01
+    warm_up: int = 50
+    """Steps at the beginning of each stage."""
+    lengths: tuple[int, ...] = (128, 1024, 8192, 32768, 131072, 1048576)
+    """Positions at which accuracy is measured."""
+    rows: int = 16
+    """Texts of each length and depth; a quarter of them from 131072 on."""
+    out: Path = field(default=Path("studies/results/passkey"))
+    """Folder of the result."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of the texts."""
+        return Recipe(self.haystack, self.keys, self.segment)
+
+    @property
+    def name(self) -> str:
+        """Of the result's file."""
+        parts = [self.update, self.ablation, self.haystack, f"keys{self.keys}", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part not in ("none", "repetitive", "keys1"))
+
+
+# --- Training ------------------------------------------------------------------------------------------------
+
+
+class DecaysGates(AdamW):
+    """AdamW that decays gates, too, which ask not to be."""
+
+    class Config(AdamW.Config):
+        pass
+
+    def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
+        return super().make(
+            [(n, p, dataclasses.replace(hint, decay=hint.decay or n.endswith(".gate"))) for n, p, hint in hinted]
+        )
+
+
+def model_of(settings: Settings) -> LanguageModel:
+    """The model of a run, with its ablation."""
+    ablation = settings.ablation
+    model = everlong.build(
+        "infini:nano",
+        layers=settings.layers,
+        width=settings.width,
+        heads=settings.heads,
+        segment=settings.segment,
+        update=settings.update,
+        position=Rotary.Config(base=1000.0),
+        gate=-10.0 if ablation == "dead-gate" else 0.0,
+        gate_learning_rate=1.0 if ablation == "slow-gate" else 10.0,
+        vocabulary=VOCABULARY,
+    )
+    torch.nn.init.normal_(model.embedding.weight, std=settings.embedding)
+    if ablation == "detached":
+        for part in _parts(model):
+            part.written = _detached(part.written)
+    return model
+
+
+def _detached(written: Any) -> Any:
+    return lambda *arguments: detach(written(*arguments))
+
+
+def _parts(model: LanguageModel) -> list[InfiniAttention]:
+    return [module for module in model.modules() if isinstance(module, InfiniAttention)]
+
+
+def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
+    """Trains stage after stage; tells every fiftieth step."""
+    step, began = 0, time.process_time()
+    kind = DecaysGates if settings.ablation == "decayed-gate" else AdamW
+    decay = 0.1 if settings.ablation == "decayed-gate" else settings.weight_decay
+    rate = settings.stages[0].learning_rate
+    config = kind.Config(learning_rate=rate, betas=(0.9, 0.98), weight_decay=decay)
+    optimizer = config.build(model)
+    for number, stage in enumerate(settings.stages):
+        for i in range(stage.steps):
+            segments = np.random.default_rng((settings.seed, 1, step)).integers(*stage.segments, endpoint=True)
+            length = int(segments) * settings.segment
+            batch = texts(settings.recipe, length, [None] * max(1, stage.tokens // length), (settings.seed, 2, step))
+            loss, right = _loss(model, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step(stage.learning_rate / rate * _schedule(i, stage.steps, settings.warm_up))
+            optimizer.clear()
+            step += 1
+            if step % 50 == 0 or i == stage.steps - 1:
+                shares = [torch.sigmoid(part.gate).tolist() for part in _parts(model)]
+                told = {"step": step, "stage": number, "loss": loss.item(), "digits": right, "gates": shares}
+                yield {**told, "cpu_seconds": time.process_time() - began}
+
+
+def _schedule(i: int, steps: int, warm_up: int) -> float:
+    """A linear warm-up, then a cosine down to a tenth."""
+    if i < warm_up:
+        return (i + 1) / warm_up
+    return 0.55 + 0.45 * math.cos(math.pi * (i - warm_up) / max(1, steps - warm_up))
+
+
+def _loss(model: LanguageModel, batch: Texts) -> tuple[Tensor, float]:
+    """Cross-entropy of the digits and a tenth of that of all symbols; and the share of digits that are right."""
+    ids_BT = batch.ids(0, batch.length)
+    logits_BTV = model(ids_BT[:, :-1]).logits
+    everything = F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten())
+    logits_BAV, answer_BA = logits_BTV[:, -ANSWER:], ids_BT[:, -ANSWER:]
+    right = (logits_BAV.argmax(-1) == answer_BA).float().mean().item()
+    return F.cross_entropy(logits_BAV.flatten(0, 1), answer_BA.flatten()) + 0.1 * everything, right
+
+
+# --- Measurement ---------------------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def measure(settings: Settings, model: LanguageModel, length: int) -> dict[str, Any]:
+    """Accuracy at one length, by the depth of the key; all depths and rows stream side by side."""
+    rows = settings.rows if length < 131_072 else max(1, settings.rows // 4)
+    depths = [depth for depth in DEPTHS.values() for _ in range(rows)]
+    batch = texts(settings.recipe, length, depths, (settings.seed, 3, length))
+    state, last = None, torch.empty(len(depths), 0, VOCABULARY)
+    for begin in range(0, length - 1, CHUNK):
+        output = model(batch.ids(begin, min(begin + CHUNK, length - 1)), state)
+        state, last = output.state, torch.cat([last, output.logits], dim=1)[:, -ANSWER:]
+    right_BA = last.argmax(-1).numpy() == batch.answer_BA
+    by_depth = right_BA.reshape(len(DEPTHS), rows, ANSWER)
+    return {
+        "length": length,
+        "rows": rows,
+        "digits": {name: float(right.mean()) for name, right in zip(DEPTHS, by_depth, strict=True)},
+        "exact": {name: float(right.all(-1).mean()) for name, right in zip(DEPTHS, by_depth, strict=True)},
+        "state_bytes_per_row": state_bytes(state) // len(depths),
+    }
+
+
+def main(settings: Settings) -> Path:
+    """Trains, measures and writes; returns the file."""
+    torch.manual_seed(settings.seed)
+    model = model_of(settings)
+    curve = []
+    for told in train(settings, model):
+        curve.append(told)
+        PROGRESS.print(f"step {told['step']}: loss {told['loss']:.3f}, digits {told['digits']:.2f}")
+    accuracy = []
+    for length in settings.lengths:
+        accuracy.append(measure(settings, model.eval(), length))
+        PROGRESS.print(json.dumps(accuracy[-1]), soft_wrap=True)
+    result = {
+        "command": " ".join(["python -m studies.passkey", *sys.argv[1:]]),
+        "settings": dataclasses.asdict(settings) | {"out": str(settings.out)},
+        "model": model.config.to_dict(),
+        "parameters": parameter_count(model),
+        "compressive_floats": sum(part.memory_floats for part in _parts(model)),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "curve": curve,
+        "accuracy": accuracy,
+    }
+    settings.out.mkdir(parents=True, exist_ok=True)
+    path = settings.out / f"{settings.name}.json"
+    path.write_text(json.dumps(result, indent=1) + "\n")
+    return path
+
+
+if __name__ == "__main__":
+    PROGRESS.print(str(main(tyro.cli(Settings))))

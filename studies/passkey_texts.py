@@ -1,0 +1,110 @@
+"""Texts of the passkey study, drawn piece by piece, so that a million symbols take no memory.
+
+Legend: B texts, T places, A digits of an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from everlong.core.config import check
+
+HAY, DIGITS, NAMES = 24, 10, 16
+MARK, QUERY = HAY + DIGITS, HAY + DIGITS + 1
+VOCABULARY = HAY + DIGITS + 2 + NAMES
+CYCLE = np.random.default_rng(0).integers(HAY, size=40)  # what goes round in a repetitive haystack
+ANSWER = 4  # digits
+DRAWN = 2048  # places of one draw of a random haystack
+
+Haystack = Literal["repetitive", "random"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What texts are made of."""
+
+    haystack: Haystack
+    keys: int
+    """Keys that are hidden; one is asked for."""
+    last: int
+    """Places at the end in which no key stands."""
+
+    def __post_init__(self) -> None:
+        check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
+        check(self.last > ANSWER + 2, "segment", self.last, f"must hold the question, {ANSWER + 2} symbols")
+
+
+@dataclass(frozen=True)
+class Texts:
+    """B texts of one length, drawn piece by piece."""
+
+    length: int
+    haystack: Haystack
+    seed: tuple[int, ...]
+    phase_B: np.ndarray
+    planted: list[dict[int, int]]
+    """What stands in the haystack, by place."""
+
+    @property
+    def answer_BA(self) -> np.ndarray:
+        """The last digits of each text."""
+        places = range(self.length - ANSWER, self.length)
+        return np.array([[row[place] for place in places] for row in self.planted])
+
+    def ids(self, begin: int, end: int) -> Tensor:
+        """The symbols from one place to another, (B, end - begin)."""
+        ids_BT = self._hay(begin, end)
+        for ids_T, row in zip(ids_BT, self.planted, strict=True):
+            for place, symbol in row.items():
+                if begin <= place < end:
+                    ids_T[place - begin] = symbol
+        return torch.from_numpy(ids_BT)
+
+    def _hay(self, begin: int, end: int) -> np.ndarray:
+        if self.haystack == "repetitive":
+            return CYCLE[(self.phase_B[:, None] + np.arange(begin, end)) % len(CYCLE)]
+        drawn = [
+            np.random.default_rng((*self.seed, i)).integers(HAY, size=(len(self.phase_B), DRAWN))
+            for i in range(begin // DRAWN, -(-end // DRAWN))
+        ]
+        return np.concatenate(drawn, axis=1)[:, begin % DRAWN :][:, : end - begin]
+
+
+def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tuple[int, ...]) -> Texts:
+    """A text for every depth; `None`: the key stands anywhere. Other keys stand anywhere in any case."""
+    generator = np.random.default_rng(seed)
+    planted = [_plant(recipe, length, depth, generator) for depth in depths]
+    return Texts(length, recipe.haystack, seed, generator.integers(len(CYCLE), size=len(depths)), planted)
+
+
+def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.random.Generator) -> dict[int, int]:
+    """Keys at places that do not meet, before the last segment, and the question."""
+    named = recipe.keys > 1
+    names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
+    size = 1 + named + ANSWER
+    slots = (length - recipe.last) // size
+    depth = generator.random() if depth is None else depth
+    asked = min(round(depth * (slots - 1)), slots - 1)
+    others = generator.choice(slots - 1, recipe.keys - 1, replace=False)
+    row: dict[int, int] = {}
+    for name, slot in zip(names, [asked, *(others + (others >= asked))], strict=True):
+        said = [HAY + int(digit) for digit in generator.integers(DIGITS, size=ANSWER)]
+        row |= _at(int(slot) * size, [MARK, *_named(name), *said])
+        if slot == asked:
+            question = [QUERY, *_named(name), *said]
+            row |= _at(length - len(question), question)
+    return row
+
+
+def _named(name: int | None) -> list[int]:
+    return [] if name is None else [QUERY + 1 + name]
+
+
+def _at(place: int, symbols: list[int]) -> dict[int, int]:
+    return dict(enumerate(symbols, place))
