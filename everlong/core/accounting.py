@@ -23,6 +23,12 @@ def parameter_count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
+def active_parameter_count(module: nn.Module) -> int:
+    """Number of parameters that a position makes use of: all but those that a module inside says are left out, by an
+    attribute `idle_parameters`, such as experts that were not chosen."""
+    return parameter_count(module) - sum(getattr(inner, "idle_parameters", 0) for inner in module.modules())
+
+
 @dataclass(frozen=True)
 class Hint:
     """How a parameter asks to be trained. A module asks through an attribute `hints: dict[str, Hint]`, by the
@@ -48,12 +54,19 @@ class Hint:
 
 
 def parameter_hints(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Hint]]:
-    """Every parameter once, with its name and hint. Vectors and scalars never decay and are no matrices."""
+    """Every parameter once, with its name and hint. Vectors and scalars never decay and are no matrices. Stacks of
+    matrices decay, as the matrices in them would; torch's Muon takes no stacks, so they are no matrices either."""
     seen: set[nn.Parameter] = set()
     for name, parameter, hint in _walk(model, "", Hint()):
         if parameter not in seen:
             seen.add(parameter)
-            yield name, parameter, hint if parameter.ndim == 2 else replace(hint, decay=False, matrix=False)
+            decay, matrix = hint.decay and _holds_matrices(parameter), hint.matrix and parameter.ndim == 2
+            yield name, parameter, replace(hint, decay=decay, matrix=matrix)
+
+
+def _holds_matrices(parameter: nn.Parameter) -> bool:
+    """Whether it is a matrix or a stack of them; the kernels of a depthwise convolution are a stack of vectors."""
+    return parameter.ndim == 2 or (parameter.ndim == 3 and min(parameter.shape[1:]) > 1)
 
 
 def _walk(module: nn.Module, prefix: str, outer: Hint) -> Iterator[tuple[str, nn.Parameter, Hint]]:

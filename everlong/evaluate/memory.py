@@ -52,7 +52,7 @@ def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bf
         bfloat16: compute in bfloat16 by autocast, while weights stay float32.
     """
     with FakeTensorMode():
-        model = config.replace(context_limit=None).build()  # a limit is checked by looking at values
+        model = config.replace(context_limit=None).build().train()  # a limit is checked by looking at values
         tables = [parameter for _, parameter, hint in parameter_hints(model) if hint.sparse]
         weights, rows = parameter_count(model) * 4, sum(map(len, tables)) * 4
         dense = weights - sum(table.numel() for table in tables) * 4

@@ -142,13 +142,15 @@ class Ragged:
 
 
 def select(keep_BS: Bool[Tensor, "b s"], k_BSGD: Tensor, v_BSGD: Tensor) -> KeyValues:
-    """The cache of the kept places of each row, in order, at its right end; zeros fill the shorter rows."""
+    """The cache of the kept places of each row, in order, at its right end; zeros fill the shorter rows. Rows that turn
+    out equally long are a plain cache."""
     length_B = keep_BS.sum(1)
-    size = int(length_B.max())
+    lengths = length_B.tolist()
+    size = max(lengths)
     index_BS = torch.argsort(keep_BS.byte(), dim=1, stable=True)[:, keep_BS.shape[1] - size :]
     hole_BS = ~keep_BS.gather(1, index_BS)
     k_BRGD, v_BRGD = (_rows(x, index_BS).masked_fill(hole_BS[..., None, None], 0) for x in (k_BSGD, v_BSGD))
-    return KeyValues(k_BRGD, v_BRGD, length_B)
+    return KeyValues(k_BRGD, v_BRGD, None if min(lengths) == size else length_B)
 
 
 def _rows(x_BSGD: Tensor, index_BR: Tensor) -> Tensor:

@@ -157,10 +157,12 @@ class DilatedAttention(Attention):
             sources.append(self.geometry.sources(position, after[b], S - T + begin - position, device))
         o_BTHE = self.meet_at(q_BTHE, k_BSGE, v_BSGE, tuple(pieces), before)
         source_BSG = torch.nn.utils.rnn.pad_sequence(sources, batch_first=True, padding_value=-1)
-        length_B = torch.tensor(after, device=device)
+        alike = min(after) == max(after)
+        seen_BT0 = torch.empty(B, after[0], 0, dtype=torch.bool, device=device) if alike else None
+        length_B = None if alike else torch.tensor(after, device=device)
         short_BSG1 = (source_BSG < 0)[..., None]
         k_BSGE, v_BSGE = (_take(x, source_BSG.clamp(min=0)).masked_fill(short_BSG1, 0) for x in (k_BSGE, v_BSGE))
-        return ragged.restore(o_BTHE), DilatedKeyValues(k_BSGE, v_BSGE, None, length_B)
+        return ragged.restore(o_BTHE), DilatedKeyValues(k_BSGE, v_BSGE, seen_BT0, length_B)
 
     def meet_at(self, q_BTHE: Tensor, k_BSGE: Tensor, v_BSGE: Tensor, pieces: Pieces, before: list[int]) -> Tensor:
         """Queries that continue each row's `before` positions meet the cached entries and themselves."""

@@ -34,8 +34,9 @@ class SparseKeyValues(State):
 
     @property
     def length_B(self) -> Int64[Tensor, " b"] | None:
-        """Positions of the current block in every row, where rows differ; `None` where they are alike."""
-        return self.block.length_B
+        """Positions of the current block in every row, where rows differ in them, or else in their summaries; `None`
+        where they are alike."""
+        return self.block.length_B if self.summary.length_B is None else _lengths(self)[1]
 
 
 class SparseAttention(Attention):

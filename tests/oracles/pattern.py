@@ -5,6 +5,10 @@ Legend: T positions of one document, E head size, I pairs of a head (E/2).
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 
@@ -12,6 +16,21 @@ from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.blockwise import BlockwiseAttention
 from everlong.sequence.position import Position, XPos
 from everlong.sequence.sparse import SparseAttention
+
+SHOWN: ContextVar[Tensor | None] = ContextVar("SHOWN", default=None)
+"""The true positions of what an oracle is shown; `None`: all of a document."""
+
+
+@contextmanager
+def shown_only(chosen: Sequence[int]) -> Iterator[None]:
+    """Inside, an oracle sees these positions only. They are turned by their true places; what counts positions, such as
+    a window or xPos's decay, counts those that are shown."""
+    before = SHOWN.get()
+    token = SHOWN.set(torch.tensor(chosen) if before is None else before[list(chosen)])
+    try:
+        yield
+    finally:
+        SHOWN.reset(token)
 
 
 def sees(config: Attention.Config, t: int, s: int) -> bool:
@@ -40,8 +59,12 @@ def scores(position: Position | None, q_TE: Tensor, k_TE: Tensor) -> Tensor:
     E = q_TE.shape[1]
     q_TI, k_TI = (torch.complex(x[:, : E // 2], x[:, E // 2 :]) for x in (q_TE, k_TE))
     pair_I = torch.arange(E // 2, dtype=torch.float64)
-    m_minus_n = (torch.arange(len(q_TE))[:, None] - torch.arange(len(k_TE))[None]).double()[..., None]
-    factor_TTI = torch.exp(1j * m_minus_n * position.base ** (-2 * pair_I / E))
+    index_T, shown_T = torch.arange(len(q_TE)), SHOWN.get()
+    m_minus_n, turned = (
+        (place_T[:, None] - place_T[None]).double()[..., None]
+        for place_T in (index_T, index_T if shown_T is None else shown_T)
+    )
+    factor_TTI = torch.exp(1j * turned * position.base ** (-2 * pair_I / E))
     if isinstance(position, XPos.Config):
         zeta_I = (2 * pair_I / E + position.gamma) / (1 + position.gamma)
         factor_TTI = factor_TTI * zeta_I ** (m_minus_n / position.scale_base)

@@ -1,0 +1,1 @@
+"""Which positions does a block process?"""

@@ -1,0 +1,157 @@
+"""Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): every position is processed by a few of many.
+
+Legend: B batch rows, T positions, N real ones among them, M = N k choices, E experts, k active ones, D width, F size of
+an expert's gated layer.
+
+With scores s = sigmoid(W x) or softmax(W x), and the k experts of the largest s_e (+ b_e, see `experts_balance.py`),
+
+    y = c sum_{e chosen} s_e / (sum_{e' chosen} s_e') f_e(x) + f_shared(x),        f_e = SwiGLU,
+
+in DeepSeek-V3's form (arXiv 2412.19437, eq. 12-16): the bias is for choosing only, the weights are normalised over the
+chosen, S shared experts see every position (they are one SwiGLU S times as large). With k = 1 the weight is the score
+itself (Fedus et al. 2021, arXiv 2101.03961, eq. 2), for a normalised one would be 1 and teach the router nothing.
+
+No position is ever dropped and none waits for another: the choices are sorted by expert, multiplied group by group, and
+put back. Padding is neither routed nor counted. Scores and weights are computed in float32 or better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from everlong.core.accounting import Hint, linear_flops
+from everlong.core.config import check, suggest
+from everlong.core.exact import exactly
+from everlong.core.part import Part
+from everlong.core.span import Span
+from everlong.kernels.grouped import grouped_product
+from everlong.width.experts_balance import Balance, BiasBalance, overload
+from everlong.width.swiglu import SwiGLU
+
+SCORES: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "softmax": lambda x: x.softmax(-1)}
+"""What makes scores of the router's logits, by name."""
+
+
+class ExpertLinear(nn.Linear):
+    """A linear layer of every expert, x W_e, drawn as `nn.Linear` draws its one; the weight is (experts, in, out)."""
+
+    def __init__(self, experts: int, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, bias=False)
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(torch.empty(experts, inputs, outputs).uniform_(-bound, bound))
+
+    def forward(  # type: ignore[override]  # rows come with their experts
+        self, x_MD: Float[Tensor, "m d"], count_E: Int64[Tensor, " e"]
+    ) -> Float[Tensor, "m f"]:
+        """Each of the rows, which stand expert by expert, by its expert's matrix."""
+        return grouped_product(x_MD, self.weight, count_E)
+
+
+class Experts(Part):
+    """Routed and shared experts. Stateless."""
+
+    hints = {"router": Hint(matrix=False)}  # noqa: RUF012  # its rows score experts, as a head's score tokens
+
+    class Config(Part.Config):
+        experts: int
+        """E, to choose from."""
+        active: int
+        """k, chosen at every position."""
+        hidden: int
+        """F, size of the gated layer of each."""
+        shared: int = 0
+        """Experts that see every position besides."""
+        score: str = "sigmoid"
+        """How scores are made: a name of `SCORES`."""
+        scale: float = 1.0
+        """c, factor of the chosen experts' sum."""
+        balance: Balance.Config = BiasBalance.Config()
+        """What keeps the load even."""
+
+    def __init__(self, config: Experts.Config) -> None:
+        super().__init__()
+        for name, least in (("width", 1), ("experts", 1), ("hidden", 1), ("shared", 0)):
+            value = getattr(config, name)
+            check(value >= least, f"experts.{name}", value, f"must be at least {least}")
+        remedy = f"must lie between 1 and the number of experts, {config.experts}"
+        check(1 <= config.active <= config.experts, "experts.active", config.active, remedy)
+        check(config.score in SCORES, "experts.score", config.score, suggest(str(config.score), SCORES))
+        check(config.scale > 0, "experts.scale", config.scale, "must be above 0; 1 is usual")
+        self.experts, self.active, self.scale = config.experts, config.active, config.scale
+        self.score = SCORES[config.score]
+        self.router = nn.Linear(config.width, config.experts, bias=False)
+        self.balance = config.balance.build(config.experts)
+        self.input = ExpertLinear(config.experts, config.width, 2 * config.hidden)  # gate and input, side by side
+        self.out = ExpertLinear(config.experts, config.hidden, config.width)
+        common = SwiGLU.Config(width=config.width, hidden=config.shared * config.hidden)
+        self.common = common.build() if config.shared else None
+
+    def forward(
+        self, x_BTD: Float[Tensor, "b t d"], span: Span, state: None = None
+    ) -> tuple[Float[Tensor, "b t d"], None]:
+        if span.real_BT is None:
+            y_BTD = self.mix(x_BTD.flatten(0, 1), span).view(x_BTD.shape)
+        else:
+            y_ND = self.mix(x_BTD[span.real_BT], span)
+            y_BTD = y_ND.new_zeros(x_BTD.shape).index_put((span.real_BT,), y_ND)
+        if self.common is not None:
+            y_BTD = y_BTD + self.common(x_BTD, span)[0]
+        return y_BTD, None
+
+    def mix(self, x_ND: Float[Tensor, "n d"], span: Span) -> Float[Tensor, "n d"]:
+        """The weighted sum of the chosen experts, for positions in any order."""
+        score_NE = self.score(exactly(self.router, x_ND))
+        chosen_NK = self.balance.preferred(score_NE).topk(self.active).indices
+        flat_M = chosen_NK.flatten()
+        count_E = flat_M.new_zeros(self.experts).scatter_add(0, flat_M, torch.ones_like(flat_M))
+        self.tell(score_NE, count_E, span)
+        weight_NK = score_NE.gather(1, chosen_NK)
+        if self.active > 1:
+            weight_NK = weight_NK / weight_NK.sum(-1, keepdim=True).clamp(min=1e-20)
+        return self.process(x_ND, chosen_NK, self.scale * weight_NK, count_E).sum(1)
+
+    def process(
+        self,
+        x_ND: Float[Tensor, "n d"],
+        chosen_NK: Int64[Tensor, "n k"],
+        weight_NK: Float[Tensor, "n k"],
+        count_E: Int64[Tensor, " e"],
+    ) -> Float[Tensor, "n k d"]:
+        """What each chosen expert makes of each position, weighted: sorted by expert, multiplied, and put back. The
+        weight is applied before the last product, where there is less to multiply."""
+        order_M = chosen_NK.flatten().argsort(stable=True)
+        weight_M1 = weight_NK.flatten().index_select(0, order_M)[:, None]
+        gate_MF, input_MF = self.input(x_ND.index_select(0, order_M // self.active), count_E).chunk(2, dim=-1)
+        y_MD = self.out(F.silu(gate_MF) * input_MF * weight_M1.to(gate_MF.dtype), count_E)
+        return y_MD.index_select(0, order_M.argsort()).unflatten(0, chosen_NK.shape)
+
+    def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
+        """Shows the load, and in training adds what keeps it even."""
+        load_E = overload(count_E) + 1
+        span.observe("experts/load", load_E)
+        span.observe("experts/highest_load", load_E.max())
+        if self.training:
+            span.report("experts/balance", self.balance.loss(score_NE, count_E))
+
+    @property
+    def idle_parameters(self) -> int:
+        """Parameters that a position leaves out."""
+        weights = (self.input.weight, self.out.weight)
+        return sum(weight.numel() // self.experts * (self.experts - self.active) for weight in weights)
+
+    def flops(self, T: int) -> int:
+        """Of the active experts; the same for every choice."""
+        one = self.input.weight[0].numel() + self.out.weight[0].numel()
+        common = 0 if self.common is None else self.common.flops(T)
+        return linear_flops(self.router, T=T) + 2 * T * self.active * one + common
+
+    def state_bytes(self, T: int) -> int:
+        return 0
+
+    def residual_writers(self) -> list[nn.Linear]:
+        return [self.out] if self.common is None else [self.out, *self.common.residual_writers()]
