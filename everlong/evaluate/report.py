@@ -54,7 +54,29 @@ class Table:
     caption: str
 
 
-Section = Figure | Listing | Table
+@dataclass(frozen=True)
+class Mark:
+    """A stretch of a text, and what is shown of it."""
+
+    text: str
+    strength: float
+    """Of its background, from 0 to 1."""
+    begins: bool
+    """Whether a line is drawn before it."""
+    told: str
+    """What it says when it is pointed at."""
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A text whose stretches are coloured."""
+
+    title: str
+    marks: Sequence[Mark]
+    caption: str
+
+
+Section = Figure | Listing | Table | Marked
 
 
 def render(title: str, lead: str, headlines: Sequence[Headline], sections: Sequence[Section], footer: str) -> str:
@@ -100,7 +122,15 @@ def _section(section: Section) -> str:
             text = f"<pre><b>{_text(section.given)}</b>{_text(section.text)}</pre>"
             folded = f"<details><summary>Show</summary>{text}</details>" if section.folded else text
             inside = _caption(section.caption, "p") + folded
+        case Marked():
+            inside = _caption(section.caption, "p") + f'<pre class="marked">{"".join(map(_mark, section.marks))}</pre>'
     return f"<section>\n<h2>{_text(section.title)}</h2>\n{inside}\n</section>"
+
+
+def _mark(mark: Mark) -> str:
+    begins = ' class="begins"' if mark.begins else ""
+    strength = f' style="--strength:{100 * mark.strength:.0f}%"'
+    return f'<span{begins}{strength} title="{_text(mark.told)}">{_text(mark.text)}</span>'
 
 
 def _caption(caption: str, tag: str) -> str:
@@ -158,6 +188,9 @@ svg { display: block; width: 100%; height: auto; font-family: inherit; stroke-li
 pre, table { font: .82rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace }
 pre { margin: 0; padding: 1rem; border-radius: .5rem; background: var(--card); overflow-x: auto; tab-size: 4 }
 pre b { color: var(--accent) }
+.marked { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.9 }
+.marked span { background: color-mix(in srgb, var(--accent) var(--strength), transparent) }
+.marked .begins { border-left: 2px solid var(--ink) }
 summary { cursor: pointer; color: var(--muted); margin-bottom: .5rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }

@@ -1,0 +1,133 @@
+"""MEGABYTE against a dense byte transformer of as many parameters, and a larger MEGABYTE against the dense one.
+
+Every comparison is made in turn in one run: a training step at 8192 bytes, decoding from an empty and from a full
+context, and the paper's headline: a MEGABYTE with at least four times the parameters writes 8192 bytes faster. If the
+package `megabyte-pytorch` is installed, its generation, which keeps no cache, is timed at the full context too.
+
+    python -m benchmarks.megabyte              the comparisons
+    python -m benchmarks.megabyte million      forward and backward over one sequence of 2^20 bytes, in pieces
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+import everlong
+from benchmarks.harness import interleave, record
+from everlong.core.accounting import parameter_count
+from everlong.core.state import detach
+
+CONTEXT = 8192
+STEPS = 64  # bytes of one timed stretch of decoding: whole patches
+DENSE: dict[str, Any] = {"layers": 8, "width": 256, "heads": 4, "hidden": 704}
+EQUAL: dict[str, Any] = {"layers": 3, "width": 384, "heads": 6, "local_layers": 3, "local_width": 160}
+LARGER: dict[str, Any] = {"layers": 6, "width": 640, "heads": 10, "local_layers": 2, "local_width": 128}
+PIECE = 2**16  # bytes of a piece of the million
+
+
+def main() -> None:
+    """Times everything and keeps the result."""
+    dense = everlong.build("transformer:nano", **DENSE)
+    models = {
+        "dense": dense,
+        "megabyte": everlong.build("megabyte:nano", **EQUAL, local_heads=2),
+        "larger megabyte": everlong.build("megabyte:nano", **LARGER, local_heads=2),
+    }
+    results: dict[str, Any] = {"parameters": {name: parameter_count(model) for name, model in models.items()}}
+    equal = {name: models[name] for name in ("dense", "megabyte")}
+    results["training step"] = timed({name: training_step(model) for name, model in equal.items()}, runs=5)
+    for context in (0, CONTEXT - STEPS):
+        results[f"decoding at {context}"] = timed({name: decoding(model, context) for name, model in models.items()})
+    results["writing 8192 bytes"] = timed(
+        {name: writing(models[name]) for name in ("dense", "larger megabyte")}, runs=3, warm_up=0
+    )
+    if importlib.util.find_spec("MEGABYTE_pytorch"):
+        results["against megabyte-pytorch"] = timed(against_uncached(models["megabyte"]), runs=3, warm_up=1)
+    record("megabyte", results)
+
+
+def timed(sides: dict[str, Callable[[], object]], **numbers: int) -> dict[str, Any]:
+    """Seconds of every side, and how many times as long as the first each takes."""
+    timings, ratios = interleave(sides, **numbers)
+    return {"seconds": timings, "ratio to the first": ratios}
+
+
+def training_step(model: everlong.LanguageModel) -> Callable[[], None]:
+    """Forward, backward and AdamW over one row of `CONTEXT` bytes."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    ids_BT = torch.randint(256, (1, CONTEXT + 1))
+
+    def run() -> None:
+        logits_BTV = model(ids_BT[:, :-1]).logits
+        F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return run
+
+
+def decoding(model: everlong.LanguageModel, context: int) -> Callable[[], None]:
+    """`STEPS` bytes, one by one, after a context."""
+    with torch.inference_mode():
+        state = model(torch.randint(256, (1, context))).state if context else None
+    return lambda: _decode(model, state, STEPS)
+
+
+def writing(model: everlong.LanguageModel) -> Callable[[], None]:
+    """A whole context, byte by byte."""
+    return lambda: _decode(model, None, CONTEXT)
+
+
+@torch.inference_mode()
+def _decode(model: everlong.LanguageModel, state: everlong.StreamState | None, steps: int) -> None:
+    ids_11 = torch.zeros(1, 1, dtype=torch.int64)
+    for _ in range(steps):
+        output = model(ids_11, state)
+        ids_11, state = output.logits.argmax(-1), output.state
+
+
+def against_uncached(model: everlong.LanguageModel) -> dict[str, Callable[[], object]]:
+    """One byte at the full context: `STEPS` cached ones, told by the byte, and one of the package's."""
+    from MEGABYTE_pytorch import MEGABYTE  # type: ignore[import-not-found]
+
+    other = MEGABYTE(num_tokens=256, dim=(384, 128), depth=(3, 5), max_seq_len=(CONTEXT // 8, 8), dim_head=64, heads=4)
+    ids_BT = torch.randint(256, (1, CONTEXT))
+    with torch.inference_mode():
+        state = model(ids_BT[:, :-1]).state
+
+    @torch.inference_mode()
+    def theirs() -> None:  # what its `generate` does for every byte
+        other.eval()(ids_BT)
+
+    return {"megabyte, one byte": lambda: _decode(model, state, 1), "megabyte-pytorch, one byte": theirs}
+
+
+def million() -> None:
+    """Forward and backward over 2^20 bytes with `megabyte:tiny`, `PIECE` bytes at a time: the state is carried, and the
+    gradient does not pass from piece to piece. Told are the loss, its gradient's norm, the seconds and the memory."""
+    model = everlong.build("megabyte:tiny")
+    generator = torch.Generator().manual_seed(0)
+    ids_BT = torch.randint(256, (1, 2**20 + 1), generator=generator)
+    began, state, nats = time.perf_counter(), None, 0.0
+    for begin in range(0, 2**20, PIECE):
+        output = model(ids_BT[:, begin : begin + PIECE], state)
+        targets_N = ids_BT[0, begin + 1 : begin + PIECE + 1]
+        loss = F.cross_entropy(output.logits[0], targets_N, reduction="sum") / 2**20
+        loss.backward()
+        nats, state = nats + loss.item(), detach(output.state)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    seconds = time.perf_counter() - began
+    record("megabyte_million", {"nats": nats, "gradient_norm": norm, "seconds": seconds, "peak_bytes": peak})
+
+
+if __name__ == "__main__":
+    million() if sys.argv[1:] == ["million"] else main()

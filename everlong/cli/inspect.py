@@ -1,0 +1,48 @@
+"""`everlong inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from everlong.cli.arguments import RunPath, check_new, load, read
+from everlong.cli.tables import say
+from everlong.core.errors import DataError
+from everlong.evaluate.inspect import inspect as inspected
+from everlong.evaluate.inspect import inspection_report
+
+
+def inspect(
+    run: RunPath,
+    /,
+    *,
+    text: Path,
+    out: Path = Path("inspection.html"),
+    bytes: int = 4000,
+    force: bool = False,
+) -> None:
+    """Show a text as a model sees it: surprisal, chunks, routed positions, gates.
+
+    One HTML page, in which every byte is coloured by its surprisal. Where the model has them, the page also shows where chunks are opened and
+    how sure that was, which positions Mixture-of-Depths routes, and what gates let in.
+
+    For example:
+      everlong inspect runs/hnet --text README.md
+
+    Args:
+        run: the folder of a run
+        text: the file whose beginning is shown
+        out: the page
+        bytes: how much of the file is shown, at most
+        force: replace a page that exists
+    """
+    if bytes < 1:
+        raise DataError("bytes", bytes, "must be at least 1")
+    check_new(out, force=force)
+    data = read(text)[:bytes]
+    loaded = load(run)
+    found = inspected(loaded.model, loaded.codec, data)
+    try:
+        out.write_text(inspection_report(found, text.name, str(run)), encoding="utf-8")
+    except OSError as error:
+        raise DataError("out", str(out), f"cannot be written ({error.strerror})") from error
+    say(f"{len(data):,} bytes at {found.bits_per_byte:.3f} bits per byte: {out}")

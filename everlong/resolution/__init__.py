@@ -1,0 +1,1 @@
+"""At what granularity is the sequence modelled?"""
