@@ -26,6 +26,7 @@ VERBS = {
     "train": "Train a model on files, or on the standard library's sources.",
     "generate": "Continue prompts with a trained model.",
     "score": "Tell how surprised a model is by every byte of a file.",
+    "inspect": "Show a text as a model sees it: surprisal, chunks, routed positions, gates.",
     "evaluate": "Measure bits per byte on documents, against gzip, bz2 and xz.",
     "compress": "Compress a file with a model, without loss.",
     "decompress": "Restore a file that `compress` made, with the same model.",

@@ -20,6 +20,7 @@ from everlong.data import Codec, StoreWriter, TokenStore, expand, read_document
 from everlong.data.progress import progress
 from everlong.evaluate import Baselines, BitsPerByte, ByPosition, baselines, figure, plots
 from everlong.evaluate import evaluate as evaluated
+from everlong.evaluate.ngrams import MemoryReport, memory_report
 from everlong.evaluate.output import write_json
 from everlong.train import Run
 
@@ -32,6 +33,7 @@ def evaluate(
     *,
     data: Sources = (),
     primed: bool = False,
+    memory: bool = False,
     json: Path | None = None,
     plot: Path | None = None,
     batch: int = 16,
@@ -61,6 +63,7 @@ def evaluate(
         data: files, folders and globs; the documents that the run held out if none are given
         primed: tell too what xz adds for the documents once it has compressed the run's training bytes, its last
             64 MiB at most; takes a few seconds a megabyte
+        memory: measure too what the model is without its n-gram memory, and how n-grams share the memory's rows
         json: write all results to this file
         plot: draw bits per byte by position, or the suites' scores by length, as .svg or .png
         batch: documents that are read side by side
@@ -74,10 +77,11 @@ def evaluate(
     check_new(json, plot, force=force)
     if suite:
         check(not primed, "primed", primed, "compares with xz, and suites do not: leave out one of them")
+        check(not memory, "memory", memory, "is measured on documents: leave out --suite")
         check(context is None, "context", context, "is that of a question in suites: set --lengths")
         _ask(run, data, suites.asked_for(suite, lengths, examples, seed), json, plot)
     else:
-        _compare(run, data, primed, batch, context, json, plot)
+        _compare(run, data, primed, memory, batch, context, json, plot)
 
 
 def _ask(run: RunPath, data: Sources, asked: suites.Asked, json: Path | None, plot: Path | None) -> None:
@@ -89,7 +93,14 @@ def _ask(run: RunPath, data: Sources, asked: suites.Asked, json: Path | None, pl
 
 
 def _compare(
-    run: RunPath, data: Sources, primed: bool, batch: int, context: int | None, json: Path | None, plot: Path | None
+    run: RunPath,
+    data: Sources,
+    primed: bool,
+    memory: bool,
+    batch: int,
+    context: int | None,
+    json: Path | None,
+    plot: Path | None,
 ) -> None:
     """Measures documents, beside compressors."""
     if plot:
@@ -99,13 +110,20 @@ def _compare(
         result = evaluated(loaded.model, store, batch=batch, context=context)
         training = loaded.config.data.open(loaded.codec).train if primed else None
         rivals = baselines(store, training)
+        recalled = memory_report(loaded.model, store, batch=batch, context=context) if memory else None
     if json:
-        write_json(json, {"run": str(run), "step": loaded.step, **asdict(result), "baselines": asdict(rivals)})
+        found = {"run": str(run), "step": loaded.step, **asdict(result), "baselines": asdict(rivals)}
+        write_json(json, found if recalled is None else {**found, "memory": asdict(recalled)})
     if plot:
         figure.save(plots.by_position(result.by_position), plot)
     show(("by position", ">bytes", ">documents", ">bits per byte"), _positions(result.by_position))
     say()
     show(("bits per byte", ">each alone", ">in one piece"), _comparison(run, result, rivals))
+    if recalled is not None:
+        say()
+        say(f"without its n-gram memory: {with_error(recalled.without, recalled.without_error)} bits per byte")
+        columns = ("memory", ">order", ">distinct", ">load", ">rows used", ">share a row", ">in every head", ">hits")
+        show(columns, _memories(recalled))
 
 
 @contextmanager
@@ -136,6 +154,13 @@ def _positions(positions: ByPosition) -> Iterator[tuple[str, ...]]:
     for (first, end), size, reach, value, error in zip(positions.ranges, *columns, strict=True):
         span = f"{first:,}" if end == first + 1 else f"{first:,} - {end - 1:,}"
         yield span, f"{size:,}", f"{reach:,}", with_error(value, error)
+
+
+def _memories(found: MemoryReport) -> Iterator[tuple[str, ...]]:
+    for one in found.occupancy:
+        shares = (one.used, one.colliding, one.colliding_everywhere, one.hits)
+        load = one.distinct / one.rows
+        yield one.memory, f"{one.order}", f"{one.distinct:,}", f"{load:.3g}", *(f"{share:.2%}" for share in shares)
 
 
 def _comparison(run: Path, result: BitsPerByte, rivals: Baselines) -> Iterator[tuple[str, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated
 
 import tyro
@@ -10,6 +10,7 @@ import tyro
 from everlong.cli.tables import memory, say, show
 from everlong.core.config import check
 from everlong.core.errors import ConfigError
+from everlong.lab.allocation import allocate as allocated
 from everlong.sequence.dilation import branches, geometric_schedule
 from everlong.sequence.dilation_plan import Plan
 from everlong.sequence.dilation_plan import plan as planned
@@ -46,6 +47,8 @@ def plan(
       everlong plan 1G --devices 16384
       everlong plan 1M --w0 4096 --ratio 4 --devices 64 --heads 16 --kv-heads 4
 
+    With --allocate it splits parameters between experts and n-gram memory instead: everlong plan --allocate --help
+
     Args:
         length: tokens, such as 32768, 32K, 1M or 1G
         segments: segment lengths; from w0 and ratio, up to the length, if not given
@@ -67,6 +70,50 @@ def plan(
     show(columns, _branches(found))
     say()
     show(("in all", ">", ""), _totals(found))
+
+
+def allocate(
+    *,
+    allocate: Annotated[tuple[float, ...], tyro.conf.arg(metavar="RHO ...")],
+    total: float,
+    active: float,
+    experts: int,
+    used: int,
+    memory_layers: int = 1,
+    memory_width: int = 1280,
+) -> None:
+    """Work out how inactive parameters are split between experts and n-gram memory.
+
+    For every share of the experts, how many experts a layer has and how large the tables are, so that the parameters
+    in all and those that a token uses stay the same.
+
+    For example, the split of the paper's Engram-27B and its neighbours:
+      everlong plan --allocate 1 0.9 0.743 0.6 --total 26.04e9 --active 3.8e9 --experts 72 --used 6 --memory-layers 2
+
+    Args:
+        allocate: shares of the experts, from 0 to 1
+        total: parameters without embedding and head
+        active: those of them that a token uses
+        experts: routed experts of a layer if there is no memory
+        used: routed experts that a token uses
+        memory_layers: layers that have a table
+        memory_width: width of a layer's memory vector: orders x hash heads x row width
+    """
+    budget = {"total": total, "active": active, "experts": experts, "used": used}
+    tables = {"memory_layers": memory_layers, "memory_width": memory_width}
+    splits = [allocated(rho, **budget, **tables) for rho in allocate]
+    columns = (">rho", ">experts", ">expert parameters", ">memory parameters", ">rows a head")
+    rows = (
+        (f"{s.rho:.3f}", f"{s.experts}", si(float(s.expert_parameters)), si(float(s.memory_parameters)), f"{s.rows:,}")
+        for s in splits
+    )
+    show(columns, rows)
+
+
+def prepare(arguments: Sequence[str]) -> Callable[..., None]:
+    """Two plans: of dilated attention, and with `--allocate` of experts and memory."""
+    chosen = any(argument.partition("=")[0] == "--allocate" for argument in arguments)
+    return allocate if chosen else plan
 
 
 def _tokens(text: str) -> int:

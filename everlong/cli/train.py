@@ -35,6 +35,7 @@ def train(
     optimizer: Literal["adamw", "muon"] = "adamw",
     schedule: Literal["cosine", "linear", "wsd"] = "cosine",
     tensorboard: bool = False,
+    tables: Path | None = None,
 ) -> None:
     """Train a model on files, or on the standard library's sources.
 
@@ -58,6 +59,7 @@ def train(
         optimizer: its own settings are among the options below; name it first to see them
         schedule: of the learning rate; likewise
         tensorboard: write TensorBoard's files too (extra `track`)
+        tables: a folder on whose disk tables of n-gram memory live while they learn, if they are too large for memory
     """
     codec = ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
     model = configured(preset, override, vocabulary=codec.vocabulary)
@@ -65,7 +67,7 @@ def train(
     source = DataConfig(sources=named, validation_sources=held_out, validation_fraction=validation_fraction)
     folder = out or Path("runs", preset.replace(":", "-"))
     callbacks = [ConsoleProgress(), *([TensorBoard(folder / "tensorboard")] if tensorboard else [])]
-    result = trained(model, training, folder=folder, data=source, codec=codec, callbacks=callbacks)
+    result = trained(model, training, folder=folder, data=source, codec=codec, callbacks=callbacks, tables=tables)
     say(str(folder))
     if result.interrupted is not None:
         note("stopped; the same command goes on from here")

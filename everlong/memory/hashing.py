@@ -15,7 +15,7 @@ code (deepseek-ai/Engram), bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -25,14 +25,23 @@ from torch import Tensor, nn
 
 from everlong.core.config import Config, Configurable, check
 from everlong.core.span import Span
+from everlong.memory.compression import Compression
+from everlong.memory.lags import lagged
+
+Multipliers = Callable[[int, int, int], tuple[int, ...]]
+"""From the number of ids, how many multipliers, and a seed."""
+
+_GOLDEN = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio
 
 
 class NGramHash(nn.Module, Configurable):
     """Addresses of the n-grams of several orders. It has no parameters."""
 
+    compressed_V: Tensor | None
+
     class Config(Config):
         vocabulary: int
-        """V; token ids are 0 .. V - 1."""
+        """V; ids that are hashed are 0 .. V - 1."""
         orders: tuple[int, ...]
         """Lengths of the n-grams, growing."""
         multipliers: tuple[int, ...]
@@ -41,6 +50,8 @@ class NGramHash(nn.Module, Configurable):
         """Rows of every head, one tuple an order."""
         pad: int
         """The id that stands before a document's first token."""
+        compression: Compression | None = None
+        """Which id of V a token has; `None`: its own."""
 
         @property
         def rows(self) -> int:
@@ -65,6 +76,8 @@ class NGramHash(nn.Module, Configurable):
             filled = all(heads and min(heads) >= 1 for heads in self.primes)
             check(filled, "hash.primes", self.primes, "must give every order at least one head of at least one row")
             check(0 <= self.pad < V, "hash.pad", self.pad, f"must be a token id, 0 .. {V - 1}")
+            classes = V if self.compression is None else self.compression.classes
+            check(classes == V, "hash.vocabulary", V, f"must be the number of compressed ids, {classes}")
 
     def __init__(self, config: NGramHash.Config) -> None:
         super().__init__()
@@ -75,6 +88,8 @@ class NGramHash(nn.Module, Configurable):
         flat = [prime for primes in config.primes for prime in primes]
         self.primes = heads
         self.offsets_A = torch.tensor([0, *accumulate(flat[:-1])])
+        compressed_V = None if config.compression is None else config.compression.unpack()
+        self.register_buffer("compressed_V", compressed_V, persistent=False)  # the configuration holds it
 
     def forward(
         self, span: Span, history_BL: Int64[Tensor, "b l"] | None = None
@@ -83,20 +98,21 @@ class NGramHash(nn.Module, Configurable):
 
         Args:
             span: its ids and documents.
-            history_BL: the N - 1 tokens before it in each row's document, `pad` before the first; `None` at the start.
+            history_BL: the N - 1 tokens before it in each row's document, as they are hashed, `pad` before the
+                first; `None` at the start.
 
         Returns:
             Addresses, order by order and head by head, and the history after the stretch.
         """
-        B = span.ids_BT.shape[0]
-        before_BL = span.ids_BT.new_full((B, self.lags), self.pad) if history_BL is None else history_BL
-        lagged, after_BL = _plain(span, before_BL) if span.plain else _ragged(span, before_BL, self.pad)
-        return self.addresses(lagged), after_BL
+        ids_BT = span.ids_BT if self.compressed_V is None else self.compressed_V[span.ids_BT]
+        lags = range(self.lags + 1)
+        ids, after_BL = lagged(ids_BT, span, history_BL, lags, kept=self.lags, fill=self.pad)
+        return self.addresses(ids), after_BL
 
-    def addresses(self, lagged: Sequence[Int64[Tensor, "b t"]]) -> Int64[Tensor, "b t a"]:
+    def addresses(self, ids: Sequence[Int64[Tensor, "b t"]]) -> Int64[Tensor, "b t a"]:
         """Addresses from the ids at every position: the current one, the one before it, and so on."""
-        mix_BT, rows = torch.zeros_like(lagged[0]), []
-        for lag, ids_BT in enumerate(lagged):
+        mix_BT, rows = torch.zeros_like(ids[0]), []
+        for lag, ids_BT in enumerate(ids):
             mix_BT = mix_BT ^ (ids_BT * self.config.multipliers[lag])
             if lag + 1 in self.orders:
                 primes_K = self.primes[self.orders.index(lag + 1)].to(mix_BT.device)
@@ -104,65 +120,71 @@ class NGramHash(nn.Module, Configurable):
         return torch.cat(rows, dim=-1) + self.offsets_A.to(mix_BT.device)
 
 
-def _plain(span: Span, before_BL: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The ids at every lag from 0 to N - 1, and the new history, where every row goes on with its document."""
-    T, L = span.ids_BT.shape[1], before_BL.shape[1]
-    joined_BS = torch.cat([before_BL, span.ids_BT], dim=1)
-    return [joined_BS[:, L - lag : L - lag + T] for lag in range(L + 1)], joined_BS[:, T:].clone()
-
-
-def _ragged(span: Span, before_BL: Tensor, pad: int) -> tuple[list[Tensor], Tensor]:
-    """The same where documents begin, or positions are not real, within the stretch: real ids are moved together
-    behind the history, and what lies before a document's place there is `pad`."""
-    assert span.start_BT is not None
-    real_BT = torch.ones_like(span.start_BT) if span.real_BT is None else span.real_BT
-    (B, T), L = span.ids_BT.shape, before_BL.shape[1]
-    place_BT = L + real_BT.cumsum(1) - real_BT.long()  # of each real position among history and real ids
-    origin_BT = torch.where(span.start_BT, place_BT, 0).cummax(1).values  # where its document begins there
-    joined_BS = torch.cat([before_BL, before_BL.new_full((B, T + 1), pad)], dim=1)  # the last column is for the rest
-    joined_BS = joined_BS.scatter(1, place_BT.masked_fill(~real_BT, L + T), span.ids_BT)
-
-    def at(index_BI: Tensor, origin_B1: Tensor) -> Tensor:
-        return joined_BS.gather(1, index_BI.clamp(min=0)).masked_fill(index_BI < origin_B1, pad)
-
-    last_B1 = place_BT[:, -1:] + real_BT[:, -1:].long()  # one beyond the last real id
-    after_BL = at(last_B1 + torch.arange(-L, 0, device=last_B1.device), origin_BT[:, -1:])
-    current_BT = torch.where(real_BT, span.ids_BT, pad)
-    return [current_BT, *(at(place_BT - lag, origin_BT) for lag in range(1, L + 1))], after_BL
-
-
 def layer_hashes(
-    layers: Sequence[int], *, vocabulary: int, orders: Sequence[int], rows: int, heads: int, pad: int, seed: int = 0
+    layers: Sequence[int],
+    *,
+    vocabulary: int,
+    orders: Sequence[int],
+    rows: int,
+    heads: int,
+    pad: int,
+    seed: int = 0,
+    compression: Compression | None = None,
+    draw: Multipliers | None = None,
 ) -> dict[int, NGramHash.Config]:
     """The hashes of a model's layers, as the authors' reference code draws them: multipliers from the seed and the
     layer's number, and for each head the smallest prime from `rows` on that no head of the model has yet.
 
     Args:
         layers: their numbers.
-        vocabulary: V.
+        vocabulary: token ids, before compression.
         orders: lengths of the n-grams, growing.
         rows: rows a head, at least.
         heads: K, hash heads an order.
-        pad: the id before a document's first token.
+        pad: the token id before a document's first token.
+        compression: of the token ids; `None`: they are hashed as they are.
+        draw: the multipliers; `None`: as the reference code does, see `drawn`.
 
     Raises:
-        ConfigError: a number is out of range.
+        ConfigError: a number is out of range, or the compression is of another vocabulary.
     """
     check(rows >= 2, "hash.rows", rows, "must be at least 2")
     check(heads >= 1, "hash.heads", heads, "must be at least 1")
-    longest, taken = max(orders, default=1), set[int]()
-    hashes = {}
-    for layer in layers:
-        half = max(1, (2**63 - 1) // vocabulary // 2)
-        drawn = np.random.default_rng(seed + 10007 * layer).integers(0, half, size=longest, dtype=np.int64)
-        hashes[layer] = NGramHash.Config(
+    if compression is not None:
+        remedy = f"must be that of the compressed tokenizer, {compression.vocabulary}: use the tokenizer it is from"
+        check(vocabulary == compression.vocabulary, "hash.vocabulary", vocabulary, remedy)
+        vocabulary, pad = compression.classes, int(compression.unpack()[pad])
+    longest, taken, draw = max(orders, default=1), set[int](), draw or drawn
+    return {
+        layer: NGramHash.Config(
             vocabulary=vocabulary,
             orders=tuple(orders),
-            multipliers=tuple(2 * int(r) + 1 for r in drawn),
+            multipliers=draw(vocabulary, longest, seed + 10007 * layer),
             primes=tuple(tuple(_primes(rows, heads, taken)) for _ in orders),
             pad=pad,
+            compression=compression,
         )
-    return hashes
+        for layer in layers
+    }
+
+
+def drawn(vocabulary: int, count: int, seed: int) -> tuple[int, ...]:
+    """Odd multipliers from NumPy's generator, as in the reference code."""
+    half = max(1, (2**63 - 1) // vocabulary // 2)
+    return tuple(2 * int(r) + 1 for r in np.random.default_rng(seed).integers(0, half, size=count, dtype=np.int64))
+
+
+def splitmixed(vocabulary: int, count: int, seed: int) -> tuple[int, ...]:
+    """Odd multipliers from splitmix64 (Steele et al. 2014), as the n-gram tables of Qwen have them."""
+    half = max(1, (2**63 - 1) // vocabulary // 2)
+    return tuple(2 * (_splitmix64(seed + _GOLDEN * (i + 1)) % half) + 1 for i in range(count))
+
+
+def _splitmix64(z: int) -> int:
+    z = (z + _GOLDEN) % 2**64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
 
 
 def _primes(least: int, count: int, taken: set[int]) -> list[int]:

@@ -59,6 +59,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, config: Config, keep: int) -> None:
         self.folder, self.config, self.keep = folder, config, keep
+        self._known: dict[tuple[int, ...], dict[str, Any]] = {}
+        """Size and SHA-256 of files that were written here, by what tells them apart: links are not read again."""
 
     def steps(self) -> list[int]:
         """Steps of which there is a checkpoint, good or not, from old to new."""
@@ -92,7 +94,7 @@ class Checkpoints:
             work.mkdir(parents=True)
             fill(work)
             write_yaml(self.config.to_dict(), work / CONFIG)
-            _seal(work)
+            self._known = _seal(work, self._known)
             work.rename(self.path(step))
             to_disk(self.folder)
         except (OSError, SafetensorError) as error:
@@ -169,13 +171,21 @@ def verify(path: Path) -> None:
     raise CheckpointError("checkpoint", str(path), f"is damaged: {changed} changed since it was saved")
 
 
-def _seal(folder: Path) -> None:
-    """Brings every file to the disk, the manifest last, then the folder."""
-    for path in sorted(folder.iterdir()):
+def _seal(folder: Path, known: dict[tuple[int, ...], dict[str, Any]]) -> dict[tuple[int, ...], dict[str, Any]]:
+    """Brings every file to the disk, the manifest last, then the folder. Returns what is known of the files now."""
+    paths = sorted(folder.iterdir())
+    for path in paths:
         to_disk(path)
-    (folder / MANIFEST).write_text(_manifest(_contents(folder)), encoding="utf-8")
+    contents = {path.name: known.get(_identity(path)) or _described(path) for path in paths}
+    (folder / MANIFEST).write_text(_manifest(contents), encoding="utf-8")
     to_disk(folder / MANIFEST)
     to_disk(folder)
+    return {_identity(path): contents[path.name] for path in paths}
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _manifest(contents: dict[str, dict[str, Any]]) -> str:

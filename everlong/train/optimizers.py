@@ -4,8 +4,8 @@ A part asks through `Hint` (see `core.accounting`): for a multiplier of the lear
 not to be taken for a matrix between hidden spaces. The rate of a group is base * multiplier * schedule.
 
     AdamW   Loshchilov & Hutter 2019, arXiv 1711.05101
-    Adagrad Duchi et al. 2011, one sum of squares a row (see `rowwise_adagrad`), on tables with sparse gradients,
-            whatever the optimizer of the rest
+    Tables  with sparse gradients have an optimizer of their own, whatever that of the rest: `RowwiseAdagrad`, or
+            `RowAdam`
     Muon    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, on hidden matrices, AdamW on the rest.
             Its updates are scaled by 0.2 sqrt(max(A, B)) to the size of AdamW's (Liu et al. 2025, arXiv
             2502.16982, eq. 4), so that one learning rate and one weight decay serve both.
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from everlong.core.accounting import Hint, parameter_hints
 from everlong.core.config import Config, Configurable, check
 from everlong.core.errors import CheckpointError
+from everlong.train.row_optimizer import RowOptimizer
 from everlong.train.rowwise_adagrad import RowwiseAdagrad
 
 Hinted = tuple[str, nn.Parameter, Hint]
@@ -40,6 +41,8 @@ class Optimizer(Configurable):
         """AdamW's memory of the gradient and of its square."""
         epsilon: float = 1e-8
         """AdamW's lower bound of the gradient's size."""
+        tables: RowOptimizer.Config = RowwiseAdagrad.Config()
+        """How tables learn whose gradients are sparse."""
 
         def __post_init__(self) -> None:
             rate, decay = self.learning_rate, self.weight_decay
@@ -60,7 +63,9 @@ class Optimizer(Configurable):
         self.names: dict[Tensor, str] = {parameter: name for name, parameter, _ in hinted}
         tables = [item for item in hinted if item[2].sparse]
         self.parts = self.make([item for item in hinted if not item[2].sparse])
-        self.parts += [RowwiseAdagrad(self._grouped(tables))] if tables else []
+        self.tables = config.tables.build(self._grouped(tables, config.tables.multiplier)) if tables else None
+        """The optimizer of tables, if there are any."""
+        self.parts += [] if self.tables is None else [self.tables]
         strongest = max(group["lr"] * group["weight_decay"] for group in self._groups())
         remedy = "learning_rate x multiplier x weight_decay must be at most 1, or the weights grow without bound"
         check(strongest <= 1, "optimizer.weight_decay", config.weight_decay, remedy)
@@ -75,7 +80,13 @@ class Optimizer(Configurable):
         return list(self.names)
 
     def step(self, factor: float) -> None:
-        """One update from the gradients at hand, at `factor` times the base rate."""
+        """One update from the gradients at hand, at `factor` times the base rate.
+
+        Raises:
+            CheckpointError: the disk of a table is full; nothing was changed.
+        """
+        if self.tables is not None:
+            self.tables.prepare()
         for group in self._groups():
             group["lr"] = self.config.learning_rate * group["multiplier"] * factor
         for part in self.parts:
@@ -137,11 +148,11 @@ class Optimizer(Configurable):
         betas, epsilon = self.config.betas, self.config.epsilon
         return torch.optim.AdamW(self._grouped(hinted), betas=betas, eps=epsilon, fused=True)
 
-    def _grouped(self, hinted: list[Hinted]) -> list[dict[str, Any]]:
-        """Torch's groups, one for every way to be trained that is asked for."""
+    def _grouped(self, hinted: list[Hinted], times: float = 1.0) -> list[dict[str, Any]]:
+        """Torch's groups, one for every way to be trained that is asked for, all at `times` the rate."""
         alike: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for _, parameter, hint in hinted:
-            alike.setdefault((hint.learning_rate, hint.decay), []).append(parameter)
+            alike.setdefault((times * hint.learning_rate, hint.decay), []).append(parameter)
         return [
             {
                 "params": parameters,

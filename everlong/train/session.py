@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from everlong.core.config import check
-from everlong.data import ByteCodec, Codec, Corpus, Loader
+from everlong.core.span import Span
+from everlong.data import Batch, ByteCodec, Codec, Corpus, Loader
+from everlong.memory.prefetch import prefetch
+from everlong.memory.storage import on_disk
 from everlong.model.language_model import LanguageModel
+from everlong.train.ahead import Ahead
 from everlong.train.allocator import keep_freed_memory
 from everlong.train.callbacks import Callback, JsonLines
 from everlong.train.checkpoints import Checkpoints
@@ -32,6 +38,7 @@ def train(
     device: torch.device | str | None = None,
     callbacks: Sequence[Callback] = (),
     cache: str | Path | None = None,
+    tables: str | Path | None = None,
 ) -> Result:
     """Trains a model in a run's folder, or goes on from where the folder's run was left.
 
@@ -44,6 +51,7 @@ def train(
         device: `None`: the GPU if there is one.
         callbacks: hear of the run, besides the metrics file and the validation.
         cache: where the corpus is kept; by default in the user's own cache.
+        tables: a folder in whose file system tables live while they learn; `None`: in memory. It changes no number.
 
     Raises:
         ConfigError: model, codec, data and training do not fit together, or the folder holds another run.
@@ -57,7 +65,11 @@ def train(
     there = resume or not (folder / CONFIG).exists()
     check(there, "folder", str(folder), "holds a run already: resume it, or name another folder")
     check_run(folder, config)
-    trainer = _trainer(config, data.open(codec, cache), folder, callbacks, torch.device(device or default_device()))
+    place = nullcontext() if tables is None else on_disk(tables)
+    with place:
+        trainer = _trainer(config, data.open(codec, cache), folder, callbacks, torch.device(device or default_device()))
+    if tables is not None:
+        trainer.loader = Ahead(trainer.loader, partial(_ask_for_rows, trainer.model))
     make_run(folder, config, codec)
     keep_freed_memory()
     with locked(folder):
@@ -78,6 +90,11 @@ def check_fits(config: RunConfig, codec: Codec) -> None:
     check(limit is None or window <= limit, "trainer.window", window, f"is beyond the model's context_limit, {limit}")
     remedy = f"lets documents grow beyond the model's context_limit, {limit}: set it to None"
     check(limit is None or not config.training.carry, "trainer.carry", True, remedy)
+
+
+def _ask_for_rows(model: LanguageModel, batch: Batch) -> None:
+    """Begins to read the rows that a batch looks up."""
+    prefetch(model, Span.plain_from(batch.ids_BT))
 
 
 def default_device() -> torch.device:

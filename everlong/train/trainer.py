@@ -147,6 +147,8 @@ class Trainer:
         """
         if self.checkpoints is not None and self._saved != self.progress.step:
             self.checkpoints.save(self.progress.step, self._write)
+            if (tables := self.learner.optimizer.tables) is not None:
+                tables.saved()
             self._saved = self.progress.step
 
     def resume(self) -> None:
@@ -202,7 +204,9 @@ class Trainer:
             "loader": self.loader.state_dict(),
             "callbacks": {type(callback).__name__: callback.state_dict() for callback in self.callbacks},
         }
-        write_snapshot(folder, self.model, self.learner.optimizer, Snapshot(values, self.learner.streams))
+        last = None if self._saved is None or self.checkpoints is None else self.checkpoints.path(self._saved)
+        snapshot = Snapshot(values, self.learner.streams)
+        write_snapshot(folder, self.model, self.learner.optimizer, snapshot, last)
 
     def _read(self, folder: Path) -> None:
         snapshot = read_snapshot(folder, self.model, self.learner.optimizer)

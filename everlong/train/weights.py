@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from everlong.core.accounting import parameter_hints
 from everlong.core.errors import CheckpointError
 from everlong.data import Codec
 from everlong.model.language_model import LanguageModel
@@ -32,13 +33,24 @@ def weights(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+def tables(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The tables of a model, whose gradients are sparse, by name; they are saved row by row, see `table_files`."""
+    return {name: parameter for name, parameter, hint in parameter_hints(model) if hint.sparse}
+
+
+def dense_weights(model: nn.Module) -> dict[str, Tensor]:
+    """`weights` without the tables."""
+    rows = tables(model)
+    return {name: tensor for name, tensor in weights(model).items() if name not in rows}
+
+
 def load_weights(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copies saved weights into a model.
+    """Copies saved weights into a model, whose tables are left alone.
 
     Raises:
         CheckpointError: a tensor is missing, not known, or of another shape or type; nothing was changed then.
     """
-    own = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in weights(model)}
+    own = {name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if name in dense_weights(model)}
     for name in sorted(own.keys() ^ tensors.keys()):
         remedy = "is in the model only" if name in own else "is in the checkpoint only"
         raise CheckpointError("weights", name, f"{remedy}: it is of another model")

@@ -29,9 +29,20 @@ def test_a_short_length_needs_one_segment(everlong):
     assert "1   at most" in outcome.out
 
 
+def test_allocation(everlong):
+    budget = ["--total", "26.04e9", "--active", "3.8e9", "--experts", 72, "--used", 6, "--memory-layers", 2]
+    outcome = everlong("plan", "--allocate", 1, 0.743, *budget)
+    assert outcome.code == 0
+    assert [line.split() for line in outcome.out.splitlines()[1:]] == [
+        ["1.000", "72", "22.2", "G", "0", "0"],
+        ["0.742", "55", "16.5", "G", "5.73", "G", "2,237,689"],
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
+        (["--allocate", 2, "--total", 9, "--active", 3, "--experts", 8, "--used", 2], "must be a share"),
         (["3x"], "must be a whole number of tokens"),
         (["0"], "must be a whole number of tokens"),
         (["1K", "--dilations", 1, 2], "need --segments"),

@@ -7,7 +7,8 @@ import torch
 
 from everlong import Span
 from everlong.core.errors import ConfigError
-from everlong.memory.hashing import NGramHash, layer_hashes
+from everlong.memory.compression import Compression
+from everlong.memory.hashing import NGramHash, layer_hashes, splitmixed
 
 VOCABULARY, PAD = 99_092, 2  # of the compressed DeepSeek tokenizer
 SENTENCE = [1134, 15695, 237, 2049, 1260, 85761, 237, 12071, 36, 9745, 20232, 290, 16]
@@ -65,6 +66,50 @@ def test_addresses_are_the_reference_codes(layer: int, token: int) -> None:
     assert torch.equal(address_1TA[0, token] - hash.offsets_A, expected_A)
 
 
+def test_multipliers_of_qwens_tables() -> None:
+    """Those that were published, of 248,320 ids and seed 1234."""
+    assert splitmixed(248_320, 3, 1234) == (23703573157769, 20109073645365, 8052911324071)
+    hash = layer_hashes([0], vocabulary=248_320, orders=(2, 3), rows=11, heads=1, pad=9, seed=1234, draw=splitmixed)[0]
+    assert hash.multipliers == (23703573157769, 20109073645365, 8052911324071)
+
+
+def slowly(hash: NGramHash.Config, ids: list[int]) -> list[list[int]]:
+    """Addresses of a document, token by token in Python's own integers."""
+    found = []
+    for t in range(len(ids)):
+        addresses, offset = [], 0
+        for order, primes in zip(hash.orders, hash.primes, strict=True):
+            mix = 0
+            for lag in range(order):
+                token = ids[t - lag] if t >= lag else hash.pad
+                mix ^= token * hash.multipliers[lag]
+            for prime in primes:
+                addresses.append(offset + mix % prime)
+                offset += prime
+        found.append(addresses)
+    return found
+
+
+@pytest.mark.slow
+def test_a_million_addresses_are_those_of_plain_python() -> None:
+    """Whole, in one piece; cut at random, with the history carried; and packed with another document."""
+    config = layer_hashes([1], vocabulary=VOCABULARY, orders=(2, 3, 4, 5), rows=646_400, heads=8, pad=PAD)[1]
+    generator = torch.Generator().manual_seed(0)
+    ids_T = torch.randint(VOCABULARY, (31_250,), generator=generator)  # times 32 addresses: a million
+    expected_TA, hash = torch.tensor(slowly(config, ids_T.tolist())), config.build()
+    assert torch.equal(hash(Span.plain_from(ids_T[None]))[0][0], expected_TA)
+    history, pieces = None, []
+    for piece_T in ids_T.tensor_split(sorted(torch.randint(31_250, (200,), generator=generator).tolist())):
+        address_1TA, history = hash(Span.plain_from(piece_T[None]), history)
+        pieces.append(address_1TA[0])
+    assert torch.equal(torch.cat(pieces), expected_TA)
+    packed_1T = torch.cat([ids_T[-500:], ids_T])[None]
+    document_1T = (torch.arange(packed_1T.shape[1]) >= 500).long()[None]
+    zero_B = torch.zeros(1, dtype=torch.int64)
+    span = Span.ragged_from(packed_1T, document_1T, None, zero_B, zero_B - 1)
+    assert torch.equal(hash(span)[0][0, 500:], expected_TA)
+
+
 def test_each_head_has_rows_of_its_own() -> None:
     config = layer_hashes([0], vocabulary=50, orders=(1, 3), rows=10, heads=2, pad=49)[0]
     assert config.primes == ((11, 13), (17, 19))
@@ -102,6 +147,7 @@ def test_an_address_depends_on_its_own_tokens_alone() -> None:
         ({"primes": ((7,),)}, "hash.primes"),
         ({"primes": ((7,), ())}, "hash.primes"),
         ({"pad": 10}, "hash.pad"),
+        ({"compression": Compression.pack([0, 1, 0])}, "hash.vocabulary"),
     ],
 )
 def test_refuses_what_it_cannot_hash(change: dict[str, object], field: str) -> None:

@@ -1,6 +1,19 @@
 """Presets: named architectures at named sizes, as functions that return a full configuration. One file a family."""
 
-from everlong.model.presets import attention, engram, linear, longnet
+from everlong.model.presets import (
+    attention,
+    delta,
+    engram,
+    hnet,
+    hybrid,
+    infini,
+    linear,
+    longnet,
+    mamba,
+    megabyte,
+    mod,
+    moe,
+)
 from everlong.model.presets.registry import OWN_SIZES, SIZES, arguments, build, config, family, presets, sizes
 
 __all__ = [
@@ -10,10 +23,18 @@ __all__ = [
     "attention",
     "build",
     "config",
+    "delta",
     "engram",
     "family",
+    "hnet",
+    "hybrid",
+    "infini",
     "linear",
     "longnet",
+    "mamba",
+    "megabyte",
+    "mod",
+    "moe",
     "presets",
     "sizes",
 ]

@@ -1,13 +1,17 @@
-"""Preset `engram`: a small transformer beside n-gram memory."""
+"""Presets of n-gram memory beside a small transformer: `engram`, and `over-encoding`, its baseline without a gate."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from everlong.core.config import check
 from everlong.core.part import Part
+from everlong.memory.compression import Compression, compress_tokenizer
 from everlong.memory.engram import Engram
-from everlong.memory.hashing import layer_hashes
+from everlong.memory.hashing import NGramHash, layer_hashes
+from everlong.memory.over_encoding import OverEncoding
+from everlong.memory.short_convolution import ShortConvolution
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.decoder import BYTES, ROPE, decoder
 from everlong.model.presets.registry import family
@@ -15,8 +19,26 @@ from everlong.model.stack import Residual, Stack
 from everlong.sequence.attention import WindowAttention
 from everlong.sequence.position import Position
 
+SPECIALS = 3
+"""BOS, EOS and PAD, which a codec puts behind the ids of its tokenizer."""
 
-@family()
+
+PAPER = {
+    "layers": 30,
+    "width": 2560,
+    "heads": 32,
+    "vocabulary": 129_280,
+    "memory_layers": (1, 14),
+    "orders": (2, 3),
+    "hash_heads": 8,
+    "row_width": 80,
+    "taps": 4,
+}
+"""The memory of the paper's large models (table 5), in a dense body of their depth and width: no experts, no latent
+attention, one residual stream."""
+
+
+@family(**{"27b": {**PAPER, "rows": 2_262_400}, "40b": {**PAPER, "rows": 7_239_680}})
 def engram(
     *,
     layers: int,
@@ -25,35 +47,105 @@ def engram(
     kv_heads: int | None = None,
     position: Position | None = ROPE,
     window: int = 256,
-    memory_layers: tuple[int, ...] = (1,),
-    orders: tuple[int, ...] = (2, 3, 4, 5, 6),
+    memory_layers: Sequence[int] = (1,),
+    orders: Sequence[int] = (2, 3, 4, 5, 6),
     rows: int = 2**15,
     hash_heads: int = 1,
     row_width: int = 32,
+    taps: int = 0,
+    compression: str | None = None,
     hidden: int | None = None,
     vocabulary: int = BYTES,
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
-    """Attention to the last `window` positions in every layer, and n-gram memory before some of them."""
+    """Attention to the last `window` positions in every layer, and n-gram memory before some of them.
+
+    Args:
+        rows: of a hash head, at least.
+        taps: of a short convolution behind the memory, as far apart as the longest n-gram; 0: none.
+        compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
+    """
     for layer in memory_layers:
         check(0 <= layer < layers, "memory_layers", memory_layers, f"must be layers of the model, 0 .. {layers - 1}")
-    kv = heads if kv_heads is None else kv_heads
-    mixer = WindowAttention.Config(width=width, heads=heads, kv_heads=kv, position=position, window=window)
-    plain = decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
-    hashes = layer_hashes(
-        memory_layers, vocabulary=vocabulary, orders=orders, rows=rows, heads=hash_heads, pad=vocabulary - 1
-    )
-    return remember(
-        plain, {i: Engram.Config(width=width, hash=hash, row_width=row_width) for i, hash in hashes.items()}
-    )
+    check(taps >= 0, "taps", taps, "must be 0 or more")
+    plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
+    hashes = _hashes(memory_layers, vocabulary, orders, rows, hash_heads, compression)
+    convolution = ShortConvolution.Config(width=width, taps=taps, dilation=max(orders)) if taps else None
+    memories = {
+        i: Engram.Config(width=width, hash=hash, row_width=row_width, convolution=convolution)
+        for i, hash in hashes.items()
+    }
+    return insert(plain, {i: Residual.Config(width=width, inner=memory) for i, memory in memories.items()})
 
 
-def remember(config: LanguageModel.Config, memories: dict[int, Engram.Config]) -> LanguageModel.Config:
-    """The same stack, with memories before some of its blocks."""
+@family()
+def over_encoding(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int | None = None,
+    position: Position | None = ROPE,
+    window: int = 256,
+    orders: Sequence[int] = (2, 3, 4, 5, 6),
+    rows: int = 2**15,
+    hash_heads: int = 1,
+    row_width: int = 32,
+    compression: str | None = None,
+    hidden: int | None = None,
+    vocabulary: int = BYTES,
+    context_limit: int | None = None,
+) -> LanguageModel.Config:
+    """Attention to the last `window` positions in every layer, of embeddings of tokens and n-grams.
+
+    Args:
+        rows: of a hash head, at least.
+        compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
+    """
+    plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
+    hash = _hashes([0], vocabulary, orders, rows, hash_heads, compression)[0]
+    return insert(plain, {0: OverEncoding.Config(width=width, hash=hash, row_width=row_width)})
+
+
+def insert(config: LanguageModel.Config, parts: Mapping[int, Part.Config]) -> LanguageModel.Config:
+    """The same stack, with parts before some of its blocks."""
     stack = cast(Stack.Config, config.body)
     blocks: list[Part.Config] = []
     for i, block in enumerate(stack.blocks):
-        if i in memories:
-            blocks.append(Residual.Config(width=stack.width, inner=memories[i]))
-        blocks.append(block)
+        blocks += [parts[i], block] if i in parts else [block]
     return config.replace(body=stack.replace(blocks=tuple(blocks)))
+
+
+def _windowed(
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int | None,
+    position: Position | None,
+    window: int,
+    hidden: int | None,
+    vocabulary: int,
+    context_limit: int | None,
+) -> LanguageModel.Config:
+    """The model beside the memory."""
+    kv = heads if kv_heads is None else kv_heads
+    mixer = WindowAttention.Config(width=width, heads=heads, kv_heads=kv, position=position, window=window)
+    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+
+
+def _hashes(
+    layers: Sequence[int], vocabulary: int, orders: Sequence[int], rows: int, heads: int, tokenizer: str | None
+) -> dict[int, NGramHash.Config]:
+    """Hashes of the layers' n-grams, with the last id, PAD, before a document."""
+    compression: Compression | None = None
+    if tokenizer is not None:
+        compression = compress_tokenizer(tokenizer, specials=SPECIALS)
+    return layer_hashes(
+        layers,
+        vocabulary=vocabulary,
+        orders=orders,
+        rows=rows,
+        heads=heads,
+        pad=vocabulary - 1,
+        compression=compression,
+    )

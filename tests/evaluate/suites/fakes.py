@@ -50,7 +50,7 @@ class Fake(LanguageModel):
             said = self.say(int(before.row_B[b]), row, int(made_B[b]), new, state is None)
             said_BT[b, real[b]] = torch.as_tensor(said, dtype=torch.int64)
         logits_BTV = torch.nn.functional.one_hot(said_BT, self.config.vocabulary).float()
-        return Output(logits_BTV, StreamState(length_B, empty, history), {})
+        return Output(logits_BTV, StreamState(length_B, empty, history), {}, {})
 
     def say(self, b: int, heard: Tensor, made: int, new: int, begins: bool) -> list[int]:
         """What follows each of the last `new` ids that row b (as it began) has heard, `made` of them its own."""

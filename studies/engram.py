@@ -1,0 +1,76 @@
+"""Experts or n-gram memory, on Python source code: a dense model, experts, memory, both in four proportions, and the
+same tables without a gate.
+
+All sparse models have as many parameters: the inactive ones of 32 experts, of which a share goes to tables instead
+(see `everlong plan --allocate`). All models, the dense one too, take as many FLOPs a byte, of which those of the
+memory's projections are a part; they are fitted by the width of the feed-forward. Sized for two CPU cores.
+"""
+
+from typing import Any
+
+from everlong.lab import Architecture, EqualFlops, HeldOut, Study, TrainingBytes
+from everlong.lab.allocation import allocate
+from everlong.train import WSD, DataConfig, Muon, Trainer
+
+SHAPE = {"layers": 3, "width": 96, "heads": 3}
+EXPERTS, USED, SHARED, DENSE = 32, 3, 1, 1  # one layer of three is dense
+EXPERT = 3 * 96 * 64  # parameters of an expert: a quarter of the dense layer's 256
+INACTIVE = (EXPERTS - USED) * EXPERT * (SHAPE["layers"] - DENSE)
+ORDERS, ROW_WIDTH = (2, 3, 4, 5, 6), 32
+SHARES = (0.8, 0.6, 0.4, 0.2)
+
+
+def study() -> Study:
+    none = split(0.0)["rows"]
+    memory = {"orders": ORDERS, "row_width": ROW_WIDTH, "rows": none}
+    experts = {"active": USED, "shared": SHARED, "dense": DENSE}
+    mixed = {"orders": ORDERS, "row_width": ROW_WIDTH, **experts}
+    return Study(
+        name="engram",
+        architectures=(
+            Architecture(name="dense", preset="transformer:nano", overrides=SHAPE),
+            Architecture(name="experts", preset="moe:nano", overrides={**SHAPE, **experts, "experts": EXPERTS}),
+            *(
+                Architecture(
+                    name=f"experts_{100 * share:.0f}",
+                    preset="engram-moe:nano",
+                    overrides=SHAPE | mixed | split(share),
+                )
+                for share in SHARES
+            ),
+            Architecture(name="memory", preset="engram:nano", overrides={**SHAPE, **memory}),
+            Architecture(name="no_gate", preset="over-encoding:nano", overrides={**SHAPE, **memory}),
+        ),
+        matching=(EqualFlops(tolerance=0.04),),
+        budget=TrainingBytes(bytes=1_000_000),
+        learning_rates=(0.01, 0.03),
+        seeds=(0, 1, 2),
+        training=Trainer.Config(
+            steps=1,
+            window=256,
+            batch=16,
+            optimizer=Muon.Config(),
+            schedule=WSD(decay=0.5),
+            evaluate_every=None,
+            checkpoint_every=100,
+            keep=1,
+        ),
+        data=DataConfig(validation_fraction=0.1),
+        held_out=HeldOut(bytes=200_000),
+        at_once=2,
+    )
+
+
+def split(share: float) -> dict[str, Any]:
+    """How many experts, and how many rows a head, with a share of the inactive parameters in experts."""
+    active = 1.0  # only differences of parameters are split here
+    found = allocate(
+        share,
+        total=active + INACTIVE,
+        active=active,
+        experts=EXPERTS,
+        used=USED,
+        memory_layers=1,
+        memory_width=len(ORDERS) * ROW_WIDTH,
+    )
+    return {"experts": found.experts, "rows": found.rows}
