@@ -107,7 +107,9 @@ class LanguageModel(nn.Module, Configurable):
         span, position_B, document_B = _locate(ids, state, documents, real)
         self._check_limit(span)
         x_BTD, body = self.body(self._embed(ids), span, None if state is None else state.body)
-        return Output(self.head(x_BTD), StreamState(position_B, document_B, body), span.auxiliary, span.observed)
+        after = StreamState(position_B, document_B, body)
+        told = dict(span.auxiliary), dict(span.observed)  # who recomputes parts for a gradient has them tell again
+        return Output(self.head(x_BTD), after, *told)
 
     def _check(self, ids: Tensor, state: StreamState | None) -> None:
         if ids.numel() == 0:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from everlong.kernels import attention_cpu
+from everlong.kernels import attention_cpu, delta_rule, selective_scan, ssd_blocks
+from everlong.resolution import smoothing
 from everlong.sequence import attention, linear_attention
 
 
@@ -16,4 +17,9 @@ def small_blocks() -> Iterator[None]:
         patch.setattr(attention_cpu, "SMALLEST_SQUARE", 2)
         patch.setattr(attention, "QUERY_BLOCK", 5)
         patch.setattr(linear_attention, "CHUNK", 4)
+        patch.setattr(smoothing, "BLOCK", 4)
+        patch.setattr(delta_rule, "CHUNK", 4)
+        patch.setattr(selective_scan, "CHUNK", 4)
+        for name, size in (("CHUNK", 4), ("PAIRWISE", 2), ("BLOCK", 8)):
+            patch.setattr(ssd_blocks, name, size)
         yield

@@ -51,11 +51,11 @@ def test_decoding_equals_the_full_forward(family: str) -> None:
     assert_near(logits_BTV, whole.logits, 1e-10, "logits")
     assert_states_near(state, whole.state, 1e-10)
     assert whole.logits.shape == (2, 14, V)
-    assert whole.auxiliary == {}
+    assert all(loss.isfinite() for loss in whole.auxiliary.values())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", everlong.presets())
+@pytest.mark.parametrize("name", [name for name in everlong.presets() if not name.endswith(("27b", "40b"))])
 def test_decoding_equals_the_full_forward_at_every_size(name: str) -> None:
     with torch.no_grad():
         model, ids_BT = everlong.build(name).double(), ids(1, 24)

@@ -36,7 +36,7 @@ def oracle(*configs: type[Config]) -> Callable[[Oracle], Oracle]:
 
 def run(config: Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -> Tensor:
     """What the part of a configuration answers to one document, of vectors and token ids."""
-    if isinstance(config, LanguageModel.Config):
+    if type(config) is LanguageModel.Config:
         inner = under(weights, "model.")
         x_TD = inner["embedding.weight"][ids_T] + x_TD  # the catalogue adds the vectors to the embeddings
         return run(config.body, under(inner, "body."), x_TD, ids_T) @ inner["head.weight"].T
@@ -48,9 +48,9 @@ def under(weights: Weights, prefix: str) -> Weights:
     return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
-def norm(x_TD: Tensor, weight_D: Tensor) -> Tensor:
+def norm(x_TD: Tensor, weight_D: Tensor, eps: float = 1e-6) -> Tensor:
     """x / rms(x) * g."""
-    return x_TD / (x_TD.square().mean(-1, keepdim=True) + 1e-6).sqrt() * weight_D
+    return x_TD / (x_TD.square().mean(-1, keepdim=True) + eps).sqrt() * weight_D
 
 
 def heads(x_TD: Tensor, E: int) -> Tensor:

@@ -27,7 +27,7 @@ def residual(config: Residual.Config, weights: Weights, x_TD: Tensor, ids_T: Ten
 def block(config: Block.Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -> Tensor:
     """x + mixer(norm(x)), then x + feed_forward(norm(x))."""
     for name, part in (("mixer", config.mixer), ("feed_forward", config.feed_forward)):
-        normed_TD = norm(x_TD, weights[f"{name}_norm.weight"])
+        normed_TD = norm(x_TD, weights[f"{name}_norm.weight"], config.eps)
         x_TD = x_TD + run(part, under(weights, f"{name}."), normed_TD, ids_T)
     return x_TD
 
@@ -37,4 +37,4 @@ def stack(config: Stack.Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -
     """One part after the other, then a norm."""
     for i, part in enumerate(config.blocks):
         x_TD = run(part, under(weights, f"blocks.{i}."), x_TD, ids_T)
-    return norm(x_TD, weights["norm.weight"])
+    return norm(x_TD, weights["norm.weight"], config.eps)

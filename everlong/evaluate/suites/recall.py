@@ -45,7 +45,8 @@ class Recall(Suite):
 
 
 class AssociativeRecall(Task):
-    """Keys are ids from 1, values from the upper half of the vocabulary; whatever else stands there is random."""
+    """Keys are ids from 1, values from the upper half of the vocabulary; 0 stands everywhere else, as in the paper's
+    own settings."""
 
     pairs: int
     """K; four times as many positions are needed."""
@@ -68,7 +69,7 @@ class AssociativeRecall(Task):
         if window < 4 * K:
             raise ContextError("window", window, f"is too short for {K} pairs: the smallest is {4 * K}")
         half = self.vocabulary // 2
-        ids_BT = generator.integers(self.vocabulary, size=(rows, window))
+        ids_BT = np.zeros((rows, window), dtype=np.int64)
         targets_BT = np.full((rows, window), IGNORED)
         gaps = np.arange((window - 2 * K) // 2)
         weights = self.power * (gaps + 1.0) ** (self.power - 1)

@@ -8,6 +8,6 @@
 of which it may leave out any.
 """
 
-from tests.laws.entries import attention, dilated, engram, linear, stack
+from tests.laws.entries import attention, delta, dilated, engram, experts, infini, linear, mamba, mod, resolution, stack
 
-ENTRIES = [attention, dilated, linear, engram, stack]
+ENTRIES = [attention, dilated, linear, infini, engram, stack, mod, experts, mamba, delta, resolution]

@@ -6,31 +6,63 @@ import random
 from typing import Any
 
 from everlong import Config, Part
+from everlong.memory.compression import Compression
 from everlong.memory.engram import Engram
-from everlong.memory.hashing import layer_hashes
+from everlong.memory.gate import Sigmoid
+from everlong.memory.hashing import NGramHash, layer_hashes
+from everlong.memory.over_encoding import OverEncoding
+from everlong.memory.short_convolution import ShortConvolution
 from tests.laws.stream import VOCABULARY
 
+COMPRESSION = Compression.pack([i if i < 3 else 3 + i % 4 for i in range(VOCABULARY)])
 
-def engram(orders: tuple[int, ...], heads: int) -> Engram.Config:
-    """An n-gram memory so small that n-grams meet in its rows."""
-    hash = layer_hashes([1], vocabulary=VOCABULARY, orders=orders, rows=5, heads=heads, pad=VOCABULARY - 1)[1]
-    return Engram.Config(width=8, hash=hash, row_width=3)
+
+def hashes(orders: tuple[int, ...], heads: int, compression: Compression | None = None) -> NGramHash.Config:
+    """Hashes to so few rows that n-grams meet in them."""
+    pad = VOCABULARY - 1
+    return layer_hashes(
+        [1], vocabulary=VOCABULARY, orders=orders, rows=5, heads=heads, pad=pad, compression=compression
+    )[1]
+
+
+def engram(orders: tuple[int, ...], heads: int, **more: Any) -> Engram.Config:
+    """A small n-gram memory."""
+    return Engram.Config(width=8, hash=hashes(orders, heads), row_width=3, **more)
+
+
+def convolution(taps: int, dilation: int, branches: int = 1) -> ShortConvolution.Config:
+    """A convolution of the memory's width."""
+    return ShortConvolution.Config(width=8, taps=taps, dilation=dilation, branches=branches)
 
 
 PARTS: dict[str, Config] = {
     "engram": engram(orders=(2, 3), heads=2),
     "engram, of single tokens": engram(orders=(1,), heads=1),
     "engram, long": engram(orders=(1, 4, 7), heads=1),
+    "engram, convolved": engram(orders=(2, 3), heads=1, convolution=convolution(4, 3)),
+    "engram, branches, convolved": engram(
+        orders=(2,), heads=2, branches=4, gate=Sigmoid.Config(), convolution=convolution(2, 2, branches=4)
+    ),
+    "engram, compressed": Engram.Config(
+        width=8, hash=hashes(orders=(1, 3), heads=1, compression=COMPRESSION), row_width=3
+    ),
+    "short convolution": convolution(4, 1),
+    "short convolution, of one tap": convolution(1, 5),
+    "short convolution, dilated, branches": convolution(3, 4, branches=2),
+    "over-encoding": OverEncoding.Config(width=8, hash=hashes(orders=(2, 3), heads=2), row_width=3),
 }
 
+_SMALL = {"orders": (2, 4), "rows": 7, "row_width": 3}
 SHRUNK: dict[str, dict[str, Any]] = {
-    "engram": {"window": 5, "memory_layers": (0,), "orders": (2, 4), "rows": 7, "row_width": 3}
+    "engram": {"window": 5, "memory_layers": (0,), **_SMALL},
+    "over-encoding": {"window": 5, **_SMALL},
 }
 
 
 def memory(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
-    """Single tokens, and n-grams of any order."""
-    return engram(orders=(1, 1 + draw.randint(1, 6)), heads=shape["heads"])
+    """Single tokens, and n-grams of any order, convolved or not."""
+    convolved = draw.choice([None, convolution(draw.randint(1, 4), draw.randint(1, 3))])
+    return engram(orders=(1, 1 + draw.randint(1, 6)), heads=shape["heads"], convolution=convolved)
 
 
 MIXERS = [memory]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from everlong.sequence.attention import Attention
+from tests.laws.mutants import experts, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, Mutant
 from tests.laws.mutants.bounded import DeclaresKeysOnly
 
@@ -22,6 +23,11 @@ class HintsAtNothing(Attention):
 
 
 NOT_ACCOUNTED = [
+    *experts.NOT_ACCOUNTED,
+    *resolution.NOT_ACCOUNTED,
+    *mamba.NOT_ACCOUNTED,
+    *mod.NOT_ACCOUNTED,
+    *infini.NOT_ACCOUNTED,
     Mutant(CountsMaskedPairs, "FLOPs, declared", FULL),
     Mutant(ForgetsAProjection, "FLOPs, declared", FULL),
     Mutant(DeclaresKeysOnly, "bytes of state, declared", FULL),

@@ -12,6 +12,7 @@ from everlong.core.state import State
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.cache import KeyValues, join, keep_last
 from everlong.sequence.linear_attention import LinearAttention
+from tests.laws.mutants import engram, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, LINEAR, WINDOW, Mutant
 
 
@@ -55,8 +56,13 @@ class KeepsOldDocuments(Attention):
 
 KEEPS_OLD_DOCUMENTS = Mutant(KeepsOldDocuments, "bytes of vectors", FULL)
 NOT_BOUNDED = [
+    *resolution.NOT_BOUNDED,
+    *mod.NOT_BOUNDED,
     Mutant(PinsTheCall, "the state holds", WINDOW, WindowAttention.Config),
     Mutant(NeverTrims, "the state holds", WINDOW, WindowAttention.Config),
     Mutant(DeclaresKeysOnly, "the state holds", FULL),
     Mutant(KeepsASpareCopy, "the state holds", LINEAR, LinearAttention.Config),
+    *engram.NOT_BOUNDED,
+    *mamba.NOT_BOUNDED,
+    *infini.NOT_BOUNDED,
 ]

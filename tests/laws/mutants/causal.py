@@ -7,6 +7,7 @@ from torch import Tensor
 from everlong import Span
 from everlong.kernels.pieces import Piece, Pieces, View
 from everlong.sequence.attention import Attention
+from tests.laws.mutants import experts, infini, mod, resolution
 from tests.laws.mutants.base import FULL, Mutant, Toy, toy
 
 
@@ -46,6 +47,10 @@ class LooksUpTheNextToken(Toy):
 
 
 NOT_CAUSAL = [
+    *experts.NOT_CAUSAL,
+    *resolution.NOT_CAUSAL,
+    *mod.NOT_CAUSAL,
+    *infini.NOT_CAUSAL,
     Mutant(PeeksOneAhead, "what comes after changes", FULL),
     toy(CentresOverTime, "what comes after changes"),
     toy(HearsTheFutureInValueOnly, "what comes after changes"),

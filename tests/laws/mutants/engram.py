@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,12 +10,12 @@ from torch import Tensor
 
 from everlong import Span
 from everlong.memory.engram import Engram, EngramState
-from everlong.memory.hashing import layer_hashes
+from everlong.memory.short_convolution import ShortConvolution, ShortConvolutionState
+from tests.laws.entries.engram import COMPRESSION, hashes
 from tests.laws.mutants.base import Mutant
-from tests.laws.stream import VOCABULARY
 
-HASH = layer_hashes([1], vocabulary=VOCABULARY, orders=(2, 3), rows=5, heads=2, pad=VOCABULARY - 1)[1]
-NUMBERS: dict[str, Any] = {"width": 8, "hash": HASH, "row_width": 3}
+NUMBERS: dict[str, Any] = {"width": 8, "hash": hashes(orders=(2, 3), heads=2), "row_width": 3}
+CONVOLUTION: dict[str, Any] = {"width": 8, "taps": 3, "dilation": 2, "branches": 2}
 
 
 class CrossesDocuments(Engram):
@@ -55,10 +56,110 @@ class MultipliesInReverse(Engram):
         super().__init__(config.replace(hash=reverse))
 
 
-def mutant(part: type[Engram], message: str) -> Mutant:
-    return Mutant(part, message, NUMBERS, Engram.Config)
+class SharesOneGate(Engram):
+    """Every branch let in as far as the first."""
+
+    def _gated(self, x_BTD: Tensor, e_BTM: Tensor, span: Span) -> Tensor:
+        first, *_ = super()._gated(x_BTD, e_BTM, span).chunk(self.branches, dim=-1)
+        return torch.cat([first] * self.branches, dim=-1)
 
 
-NOT_ISOLATED = [mutant(CrossesDocuments, "itself alone"), mutant(HashesPadding, "itself alone")]
-NOT_SPLIT_INVARIANT = [mutant(BeginsEveryCallAnew, "the output: differs"), mutant(KeepsOneTokenTooFew, "differs")]
-NOT_THE_ORACLE = [mutant(MultipliesInReverse, "against the oracle: the output")]
+class HashesRawHistory(Engram):
+    """Compresses the tokens of a call, but keeps those before it as they are."""
+
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        y_BTD, new = super().forward(x_BTD, span, state)
+        T, L = span.ids_BT.shape[1], new.history_BL.shape[1]
+        kept = min(T, L)
+        raw_BL = torch.cat([new.history_BL[:, : L - kept], span.ids_BT[:, T - kept :]], dim=1)
+        return y_BTD, EngramState(raw_BL.clamp(max=self.hash.config.vocabulary - 1))
+
+
+class ConvolvesAcrossDocuments(ShortConvolution):
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        nowhere = torch.zeros_like(span.ids_BT, dtype=torch.bool)
+        return super().forward(x_BTD, replace(span, start_BT=None if span.plain else nowhere), state)
+
+
+class ConvolvesPadding(ShortConvolution):
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        return super().forward(x_BTD, replace(span, real_BT=None), state)
+
+
+class ForgetsItsPast(ShortConvolution):
+    """Decodes without a state, as a training module that is called step by step does."""
+
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        return super().forward(x_BTD, span, None)
+
+
+class KeepsInputsAsTheyCame(ShortConvolution):
+    """Keeps the past before the norm."""
+
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        y_BTD, new = super().forward(x_BTD, span, state)
+        kept = min(x_BTD.shape[1], self.kept)
+        past_BLD = torch.cat([new.past_BLD[:, kept:], x_BTD[:, x_BTD.shape[1] - kept :]], dim=1)
+        return y_BTD, ShortConvolutionState(past_BLD)
+
+
+class KeepsTooMuch(ShortConvolution):
+    """Its state is a view that holds a whole call alive."""
+
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        y_BTD, new = super().forward(x_BTD, span, state)
+        whole_BSD = torch.cat([x_BTD, new.past_BLD], dim=1)
+        return y_BTD, ShortConvolutionState(whole_BSD[:, x_BTD.shape[1] :])
+
+
+class ConvolvesWithoutDilation(ShortConvolution):
+    def __init__(self, config: ShortConvolution.Config) -> None:
+        super().__init__(config)
+        self.lags = list(range(config.taps))
+
+
+class ReversesTaps(ShortConvolution):
+    """The weight of the oldest input given to the newest."""
+
+    def __init__(self, config: ShortConvolution.Config) -> None:
+        super().__init__(config)
+        self.lags = self.lags[::-1]
+
+
+class NormalisesBranchesTogether(ShortConvolution):
+    def __init__(self, config: ShortConvolution.Config) -> None:
+        super().__init__(config)
+        self.norm.branches = 1
+
+
+def mutant(part: type[Engram], message: str, **numbers: Any) -> Mutant:
+    return Mutant(part, message, NUMBERS | numbers, Engram.Config)
+
+
+def convolution(part: type[ShortConvolution], message: str) -> Mutant:
+    return Mutant(part, message, CONVOLUTION, ShortConvolution.Config)
+
+
+COMPRESSED = hashes(orders=(1, 3), heads=1, compression=COMPRESSION)
+
+NOT_ISOLATED = [
+    mutant(CrossesDocuments, "itself alone"),
+    mutant(HashesPadding, "itself alone"),
+    convolution(ConvolvesAcrossDocuments, "itself alone"),
+    convolution(ConvolvesPadding, "itself alone"),
+]
+NOT_SPLIT_INVARIANT = [
+    mutant(BeginsEveryCallAnew, "the output: differs"),
+    mutant(KeepsOneTokenTooFew, "differs"),
+    mutant(HashesRawHistory, "differs", hash=COMPRESSED),
+    convolution(ForgetsItsPast, "the output: differs"),
+    convolution(KeepsInputsAsTheyCame, "the output: differs"),
+]
+NOT_BOUNDED = [convolution(KeepsTooMuch, "the state holds")]
+NOT_THE_ORACLE = [
+    mutant(MultipliesInReverse, "against the oracle: the output"),
+    mutant(SharesOneGate, "against the oracle: the output", branches=2),
+    convolution(ConvolvesWithoutDilation, "against the oracle: the output"),
+    convolution(ReversesTaps, "against the oracle: the output"),
+    convolution(NormalisesBranchesTogether, "against the oracle: the output"),
+]

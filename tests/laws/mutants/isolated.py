@@ -10,7 +10,7 @@ from torch import Tensor
 from everlong import Span
 from everlong.sequence.attention import Attention
 from everlong.sequence.linear_attention import LinearAttention
-from tests.laws.mutants import dilated, engram
+from tests.laws.mutants import dilated, engram, experts, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, LINEAR, ROPE, Mutant, Toy, toy
 
 
@@ -55,8 +55,13 @@ class LeaksInGradientOnly(Toy):
 
 
 NOT_ISOLATED = [
+    *experts.NOT_ISOLATED,
+    *resolution.NOT_ISOLATED,
+    *mod.NOT_ISOLATED,
     *dilated.NOT_ISOLATED,
     *engram.NOT_ISOLATED,
+    *mamba.NOT_ISOLATED,
+    *infini.NOT_ISOLATED,
     Mutant(HearsOtherDocuments, "itself alone", FULL),
     Mutant(RemembersPadding, "itself alone", LINEAR, LinearAttention.Config),
     Mutant(CountsPadding, "itself alone", ROPE),

@@ -11,7 +11,7 @@ from everlong import Span
 from everlong.kernels import attention as kernel
 from everlong.sequence.attention import Attention
 from everlong.sequence.linear_attention import LinearAttention, LinearAttentionState
-from tests.laws.mutants import dilated, engram
+from tests.laws.mutants import dilated, engram, experts, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, LINEAR, Mutant, Toy
 
 
@@ -57,8 +57,13 @@ class CountsThreads(Toy):
 
 
 NOT_PLACEMENT_INVARIANT = [
+    *experts.NOT_THE_ORACLE,
+    *resolution.NOT_THE_ORACLE,
+    *mod.NOT_THE_ORACLE,
     *dilated.NOT_THE_ORACLE,
     *engram.NOT_THE_ORACLE,
+    *mamba.NOT_THE_ORACLE,
+    *infini.NOT_THE_ORACLE,
     Mutant(ForgetsTheScaleWhenFast, "auto against the oracle: the output", FULL),
     Mutant(ForgetsTheScale, "auto against the oracle: the output", FULL),
     Mutant(LosesAGradientWhenFast, "auto against the oracle: the gradient", FULL),

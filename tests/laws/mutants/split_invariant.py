@@ -12,7 +12,7 @@ from everlong.core.state import detach
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.cache import KeyValues
 from everlong.sequence.linear_attention import LinearAttention
-from tests.laws.mutants import dilated, engram
+from tests.laws.mutants import dilated, engram, experts, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, LINEAR, ROPE, WINDOW, Mutant, Toy, toy
 
 
@@ -65,12 +65,18 @@ class BeginsADocumentEveryCall(LinearAttention):
 
 
 NOT_SPLIT_INVARIANT_RAGGED = [
+    *mamba.NOT_SPLIT_INVARIANT_RAGGED,
     Mutant(TakesEveryRowForFull, "the output: differs", FULL),
     Mutant(BeginsADocumentEveryCall, "the output: differs", LINEAR, LinearAttention.Config),
 ]
 NOT_SPLIT_INVARIANT = [
+    *experts.NOT_SPLIT_INVARIANT,
+    *resolution.NOT_SPLIT_INVARIANT,
+    *mod.NOT_SPLIT_INVARIANT,
     *dilated.NOT_SPLIT_INVARIANT,
     *engram.NOT_SPLIT_INVARIANT,
+    *mamba.NOT_SPLIT_INVARIANT,
+    *infini.NOT_SPLIT_INVARIANT,
     Mutant(ForgetsTheLastRow, "the output: differs", FULL),
     Mutant(RestartsPositions, "the output: differs", ROPE),
     Mutant(KeepsAShortWindow, "the output: differs", WINDOW, WindowAttention.Config),
