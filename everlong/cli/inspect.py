@@ -22,8 +22,8 @@ def inspect(
 ) -> None:
     """Show a text as a model sees it: surprisal, chunks, routed positions, gates.
 
-    One HTML page, in which every byte is coloured by its surprisal. Where the model has them, the page also shows where chunks are opened and
-    how sure that was, which positions Mixture-of-Depths routes, and what gates let in.
+    One HTML page, in which every byte is coloured by its surprisal. Where the model has them, it also shows where
+    chunks are opened and how sure that was, which positions Mixture-of-Depths routes, and what gates let in.
 
     For example:
       everlong inspect runs/hnet --text README.md

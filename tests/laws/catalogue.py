@@ -45,6 +45,51 @@ def shrunken(family: str, layers: int = 2) -> LanguageModel.Config:
 
 CATALOGUE: dict[str, Config] = PARTS | {f"preset {family}": shrunken(family) for family in FAMILIES}
 
+REPEATED = {
+    "window of 2",
+    "window beyond the stream",
+    "sparse, blocks of 1",
+    "sparse, blocks of 5",
+    "sparse, one block",
+    "dilated, one kv head, xPos",
+    "dilated, rotated",
+    "dilated, look-back, one kv head, xPos",
+    "dilated, sinks, one kv head, xPos",
+    "dilated, dense",
+    "infini, segments of 1",
+    "infini, gated delta, one kv head, xPos",
+    "recurrent memory, of a window",
+    "engram, of single tokens",
+    "short convolution, of one tap",
+    "depths, sparse, xPos",
+    "depths, dilated, xPos",
+    "depths, blockwise",
+    "depths, attention, xPos",
+    "depths, all positions",
+    "stack of depths",
+    "depths, engram",
+    "experts, softmax, one active",
+    "experts, all active",
+    "mamba-2, a group a head, one tap",
+    "mamba-2, many taps",
+    "block and stack, other eps",
+    "gated delta, negative eigenvalues",
+    "preset hybrid7",
+    "preset engram-moe",
+    "preset infini-mod",
+    "preset hnet2",
+    "preset megabyte3",
+    "preset transformer-xl",
+    "preset spacebyte",
+    "preset mamba1",
+    "preset delta",
+    "preset parallel-hybrid",
+    "preset linear",
+    "preset sparse",
+    "preset over-encoding",
+}
+"""What another entry already has but for its numbers, or is made of parts that are entered: slow tests."""
+
 
 class Embedded(Part):
     """A language model as a part: the vectors are added to its embeddings, and logits come out."""

@@ -9,6 +9,15 @@ import pytest
 from everlong.kernels import attention_cpu, delta_rule, selective_scan, ssd_blocks
 from everlong.resolution import smoothing
 from everlong.sequence import attention, linear_attention
+from tests.laws.catalogue import REPEATED
+
+
+@pytest.hookimpl(tryfirst=True)  # before those are left out that are marked
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        example = getattr(item, "callspec", None)
+        if example is not None and example.params.get("name") in REPEATED:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True, scope="package")
