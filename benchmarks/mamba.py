@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmarks.harness import interleave, record
 from everlong import Span
 from everlong.core.state import state_bytes
+from everlong.evaluate.memory import highest_resident
 from everlong.kernels.ssd import ssd
 from everlong.sequence.attention import Attention
 from everlong.sequence.mamba import Mamba2
@@ -100,7 +101,7 @@ def peak(name: str, length: int) -> int:
     part, x_BTD = LAYERS[name](), torch.randn(1, length, WIDTH, requires_grad=True)
     before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     part(x_BTD).square().mean().backward()
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return highest_resident() - before  # not rusage's, which a process inherits from the one that began it
 
 
 def _mamba() -> Mamba2:

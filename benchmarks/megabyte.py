@@ -47,7 +47,9 @@ def main() -> None:
     for context in (0, CONTEXT - STEPS):
         results[f"decoding at {context}"] = timed({name: decoding(model, context) for name, model in models.items()})
     results["writing 8192 bytes"] = timed(
-        {name: writing(models[name]) for name in ("dense", "larger megabyte")}, runs=3, warm_up=0
+        {name: writing(models[name]) for name in ("dense", "larger megabyte")},
+        runs=2,
+        warm_up=0,  # minutes
     )
     if importlib.util.find_spec("MEGABYTE_pytorch"):
         results["against megabyte-pytorch"] = timed(against_uncached(models["megabyte"]), runs=3, warm_up=1)
