@@ -18,13 +18,13 @@ import everlong
 from benchmarks.harness import record
 from everlong.core.state import state_bytes
 from everlong.evaluate.suites import AssociativeRecall, TaskLoader, accuracy
-from everlong.train import AdamW, Trainer
+from everlong.train import Muon, Trainer
 
-TASK = AssociativeRecall(pairs=8, vocabulary=128)
-WINDOW, BATCH, STEPS = 64, 64, 800
-FAMILIES = {"transformer": {}, "window": {"window": 16}, "sparse": {"block": 16, "summary": 4}, "linear": {}}
+TASK = AssociativeRecall(pairs=8, vocabulary=64)
+WINDOW, BATCH, STEPS = 32, 64, 800
+FAMILIES = {"transformer": {}, "window": {"window": 8}, "sparse": {"block": 8, "summary": 2}, "linear": {}}
 WIDTHS = (16, 32, 64)
-LEARNING_RATES = (3e-3, 1e-2)
+LEARNING_RATES = (7e-3, 2e-2)
 TESTED = 1000
 """Rows that accuracy is measured on; no model has seen their seed."""
 
@@ -45,7 +45,7 @@ def cell(family: str, width: int, learning_rate: float) -> tuple[float, int]:
     torch.manual_seed(0)
     shape = {"layers": 2, "width": width, "heads": 2, "vocabulary": TASK.vocabulary, **FAMILIES[family]}
     model = everlong.build(f"{family}:nano", **shape)
-    optimizer = AdamW.Config(learning_rate=learning_rate, weight_decay=0.0)
+    optimizer = Muon.Config(learning_rate=learning_rate, weight_decay=0.0)
     config = Trainer.Config(steps=STEPS, window=WINDOW, batch=BATCH, optimizer=optimizer, precision="float32")
     Trainer(config, model, TaskLoader(TASK, window=WINDOW, batch=BATCH, seed=0)).run()
     found = accuracy(model.eval(), TASK, window=WINDOW, rows=TESTED, batch=BATCH, seed=1_000_000)
