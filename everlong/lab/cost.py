@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from everlong.core.accounting import parameter_count
 from everlong.data import ByteCodec, Corpus, Loader
@@ -102,7 +103,7 @@ class Scales:
         with torch.device("meta"):
             model = config.build()
         window, parameters = self.training.window, parameter_count(model)
-        outside = parameter_count(model.embedding) + parameter_count(model.head)
+        outside = parameter_count(nn.ModuleList([model.embedding, model.head]))  # tied ones once
         flops = 3 * model.flops(window) / window
         return Cost(parameters, parameters - outside, flops, model.state_bytes(self.state_length))
 

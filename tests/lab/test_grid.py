@@ -184,8 +184,10 @@ def test_a_worker_whose_listener_is_gone_can_still_save(monkeypatch):
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w", closefd=False) as gone:
+        with pytest.raises(BrokenPipeError):
+            print("nobody listens", file=gone, flush=True)
         monkeypatch.setattr("sys.stdout", gone)
-        Telling().on_start(0, 10)
+        Telling().on_start(0, 10)  # raises nothing
         monkeypatch.undo()
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)  # so that closing has somewhere to write to
     os.close(writing)

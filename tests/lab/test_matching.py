@@ -119,6 +119,11 @@ def test_parameters_are_counted_by_both_conventions(scales):
     assert cost.parameters - cost.non_embedding == 2 * 259 * 96
 
 
+def test_a_tied_table_is_left_out_once(scales):
+    config = everlong.config("megabyte:nano")
+    assert scales.cost(config).non_embedding == parameter_count(config.build().body)
+
+
 def test_time_is_measured_once_and_kept(scales, tmp_path, monkeypatch):
     first = Scales(scales.training, scales.data, state_length=1, threads=1, timings=tmp_path / "t.json")
     config = everlong.config("linear:nano", layers=1, width=16, heads=1)
