@@ -35,9 +35,10 @@ from everlong.core.config import check
 from everlong.core.span import Span
 from everlong.core.state import State
 from everlong.kernels.pieces import Piece, Pieces, View, Visibility
+from everlong.kernels.recall import read
 from everlong.sequence.attention import Attention
 from everlong.sequence.cache import KeyValues, Ragged, join, keep_last
-from everlong.sequence.infini_memory import Memory, StableDelta, Update, recall, sigma
+from everlong.sequence.infini_memory import Memory, StableDelta, Update
 from everlong.sequence.infini_segments import Segments, stretches
 
 
@@ -83,7 +84,8 @@ class InfiniAttention(Attention):
         ragged = not span.plain or state.open.length_B is not None
         hear = self.hear_ragged if ragged else self.hear_plain
         o_BTHE, state = hear(q_BTHE, k_BTGE, v_BTGE, span, state)
-        span.observe("infini/gate", torch.sigmoid(self.gate))
+        for head, share in enumerate(torch.sigmoid(self.gate), 1):
+            span.observe(f"infini/gate, head {head}", share)
         return self.out(rearrange(o_BTHE, "b t h e -> b t (h e)")), state
 
     def empty(self, k_BTGE: Tensor) -> InfiniState:
@@ -107,15 +109,14 @@ class InfiniAttention(Attention):
         k_BSGE, raw_BSGE, v_BSGE = self.joined(self.turned(k_BTGE, span), k_BTGE, v_BTGE, state)
         memories, last = self.closed(raw_BSGE, v_BSGE, state.memory)
         turned_BTHE, past, first = self.turned(q_BTHE, span), k_BSGE.shape[1] - q_BTHE.shape[1], 0
-        local, found = [], []
+        heard = []
         for begin, count, length in stretches(q_BTHE.shape[1], past, self.segment):
             new, shape = slice(begin, begin + count * length), (count, length)
-            local.append(self.local(turned_BTHE[:, new], k_BSGE, v_BSGE, past + begin, shape))
+            local_BLHE = self.local(turned_BTHE[:, new], k_BSGE, v_BSGE, past + begin, shape)
             memory = Memory(*(x[:, first : first + count] for x in (memories.m_BGEF, memories.z_BGE)))
-            found.append(self.recalled(q_BTHE[:, new].unflatten(1, shape), memory))
+            heard.append(self.read(q_BTHE[:, new].unflatten(1, shape), local_BLHE.unflatten(1, shape), memory))
             first += count
-        values, known = ([x.flatten(1, 2) for x in side] for side in zip(*found, strict=True))
-        o_BTHE = self.mixed(*(runs[0] if len(runs) == 1 else torch.cat(runs, dim=1) for runs in (local, values, known)))
+        o_BTHE = heard[0].flatten(1, 2) if len(heard) == 1 else torch.cat([x.flatten(1, 2) for x in heard], dim=1)
         rest = k_BSGE.shape[1] % self.segment
         raw = keep_last(raw_BSGE, raw_BSGE, rest).k_BSGD if self.position else None
         return o_BTHE, InfiniState(last, keep_last(k_BSGE, v_BSGE, rest), raw)
@@ -143,9 +144,9 @@ class InfiniAttention(Attention):
         segments = Segments.of(ragged, span, self.segment)
         memories, last = self.closed_ragged(segments, raw_BSGE, v_BSGE, state.memory)
         local_BTHE = self.local_ragged(ragged, segments, turned_BTHE, k_BSGE, v_BSGE)
-        q_BJLHE, memory = segments.stretches(q_BTHE), segments.before(memories)
-        value_BTHE, known_BTH1 = (segments.places(x) for x in self.recalled(q_BJLHE, memory))
-        o_BTHE = ragged.restore(self.mixed(local_BTHE, value_BTHE, known_BTH1))
+        q_BJLHE, local_BJLHE = segments.stretches(q_BTHE), segments.stretches(local_BTHE)
+        y_BJLHE = self.read(q_BJLHE, local_BJLHE, segments.before(memories))
+        o_BTHE = ragged.restore(segments.places(y_BJLHE, local_BTHE))
         raw = ragged.keep(raw_BSGE, raw_BSGE, segments.rest_B).k_BSGD if self.position else None
         return o_BTHE, InfiniState(last, ragged.keep(k_BSGE, v_BSGE, segments.rest_B), raw)
 
@@ -207,26 +208,16 @@ class InfiniAttention(Attention):
         """The memories before, between and after segments; a single one is written by the rule itself."""
         exact = memory.m_BGEF.dtype
         with torch.autocast(k_BKGNE.device.type, enabled=False):  # the sums outgrow bfloat16
-            k, v = k_BKGNE.to(exact), v_BKGNE.to(exact)
+            k, v = (x.to(exact).contiguous() for x in (k_BKGNE, v_BKGNE))  # once, and not before every product
             if k.shape[1] > 1 or fresh_BK is not None:
                 return self.update.scan(k, v, memory, fresh_BK)
             new = self.update.write(k[:, 0], v[:, 0], memory)
             return Memory(torch.stack([memory.m_BGEF, new.m_BGEF], 1), torch.stack([memory.z_BGE, new.z_BGE], 1))
 
-    def recalled(self, q_BJLHE: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """What stretches of queries recall from one memory each, and whether there is anything, (B, J, L, H, 1)."""
-        G, exact = self.kv_heads, memory.m_BGEF.dtype
-        with torch.autocast(q_BJLHE.device.type, enabled=False):
-            q_BJGRE = rearrange(q_BJLHE.to(exact), "b j l (g r) e -> b j g (l r) e", g=G)
-            found = recall(sigma(q_BJGRE), memory)
-        L = q_BJLHE.shape[2]
-        value, known = (rearrange(x, "b j g (l r) f -> b j l (g r) f", l=L) for x in found)
-        return value, known
-
-    def mixed(self, local_BTHE: Tensor, value_BTHE: Tensor, known_BTH1: Tensor) -> Tensor:
-        """Eq. 10, with a gate that is shut where the memory holds nothing."""
-        share_BTH1 = torch.sigmoid(self.gate.to(value_BTHE.dtype))[:, None] * known_BTH1
-        return torch.lerp(local_BTHE.to(value_BTHE.dtype), value_BTHE, share_BTH1).to(local_BTHE.dtype)
+    def read(self, q_BJLHE: Tensor, local_BJLHE: Tensor, memory: Memory) -> Tensor:
+        """Eq. 7 and 10 for stretches of one memory each: what they recall, mixed with what they heard locally."""
+        q_NLHE, local_NLHE, memory_NGEK = (x.flatten(0, 1) for x in (q_BJLHE, local_BJLHE, memory.beside))
+        return read(q_NLHE, local_NLHE, memory_NGEK, torch.sigmoid(self.gate.to(memory_NGEK.dtype))).view_as(local_BJLHE)
 
     # --- Accounting -------------------------------------------------------------------------------------------
 

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from everlong.core.config import Config, Configurable, check
 from everlong.core.state import State
+from everlong.kernels.recall import recall, sigma
 
 
 class Memory(State):
@@ -46,22 +47,10 @@ class Memory(State):
     m_BGEF: Float[Tensor, "b *s g e f"]
     z_BGE: Float[Tensor, "b *s g e"]
 
-
-def sigma(x: Float[Tensor, "*rest e"]) -> Float[Tensor, "*rest e"]:
-    """ELU(x) + 1, as max(x, 0) + exp(min(x, 0)): the sum as it is written cancels below -17 in float32, and a memory of
-    many segments counts on keys that write next to nothing."""
-    return x.clamp(min=0).add_(x.clamp(max=0).exp_())  # neither gradient needs what is overwritten
-
-
-def recall(
-    s_BGNE: Float[Tensor, "b *s g n e"], memory: Memory
-) -> tuple[Float[Tensor, "b *s g n f"], Bool[Tensor, "b *s g n 1"]]:
-    """What the memory holds for features `s`, and whether it holds anything: one product with M and z side by side."""
-    both_BGNF = s_BGNE @ torch.cat([memory.m_BGEF, memory.z_BGE[..., None]], dim=-1)
-    total_BGNF, weight_BGN1 = both_BGNF[..., :-1], both_BGNF[..., -1:]
-    known_BGN1 = weight_BGN1 > 0
-    safe_BGN1 = torch.where(known_BGN1, weight_BGN1, 1)  # before the division: 0/0 would leave NaN in the gradient
-    return total_BGNF * (known_BGN1 / safe_BGN1), known_BGN1
+    @property
+    def beside(self) -> Float[Tensor, "b *s g e k"]:
+        """M and z side by side, K = F + 1, for one product with both."""
+        return torch.cat([self.m_BGEF, self.z_BGE[..., None]], dim=-1)
 
 
 class Update(nn.Module, Configurable):
@@ -129,7 +118,7 @@ class Delta(Update):
         w_BGNE, decay_BG = self.gates(k_BGNE, s_BGNE)
         before = _decayed(memory, decay_BG)
         z_BGE = before.z_BGE + w_BGNE.sum(-2)
-        old_BGNF, _ = recall(s_BGNE, Memory(before.m_BGEF, self.divisor(before.z_BGE, z_BGE)))
+        old_BGNF, _ = recall(s_BGNE, Memory(before.m_BGEF, self.divisor(before.z_BGE, z_BGE)).beside)
         return Memory(before.m_BGEF + w_BGNE.mT @ (v_BGNF - old_BGNF), z_BGE)
 
     def scan(self, k_BSGNE: Tensor, v_BSGNF: Tensor, memory: Memory, fresh_BS: Tensor | None = None) -> Memory:

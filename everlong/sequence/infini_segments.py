@@ -94,14 +94,13 @@ class Segments:
         """Queries, stretch by stretch."""
         return _gathered(q_BTHE, self.index_BJL)
 
-    def places(self, x_BJLHE: Tensor) -> Tensor:
-        """What stretches found, position by position, (B, T, H, E); zeros for those in none."""
-        _, J, L, H, E = x_BJLHE.shape
+    def places(self, x_BJLHE: Tensor, others_BTHE: Tensor) -> Tensor:
+        """What stretches found, position by position, (B, T, H, E); for those in none, what is given."""
+        _, J, L, _, _ = x_BJLHE.shape
         if not J:
-            return x_BJLHE.new_zeros(*self.slot_BT.shape, H, E)
+            return others_BTHE
         slot_BT = self.slot_BT.clamp(max=J * L - 1)
-        found_BTHE = _gathered(x_BJLHE.flatten(1, 2), slot_BT)
-        return found_BTHE * self.older_BT[..., None, None]
+        return torch.where(self.older_BT[..., None, None], _gathered(x_BJLHE.flatten(1, 2), slot_BT), others_BTHE)
 
     def before(self, memories: Memory) -> Memory:
         """The memory that each stretch reads."""

@@ -17,10 +17,10 @@ from everlong.sequence.infini import InfiniAttention
 from everlong.sequence.infini_memory import Delta, GatedDelta, Linear, StableDelta, Update
 from everlong.sequence.infini_segments import stretches
 from everlong.sequence.position import Rotary
-from tests.laws.catalogue import make
-from tests.laws.compare import assert_near, gradients_of, pattern
-from tests.laws.split_invariant import run
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.compare import assert_near, gradients_of, pattern
+from everlong.testing.example import make
+from everlong.testing.split_invariant import run
+from everlong.testing.stream import Stream, random_layout
 from tests.oracles import parts
 
 SHAPE: dict[str, Any] = {"width": 16, "heads": 4, "kv_heads": 2, "position": Rotary.Config()}
@@ -121,10 +121,12 @@ def test_gates_move() -> None:
 
 
 def test_gates_are_observed() -> None:
+    """Head by head, so that what is logged tells them apart."""
     part, span = config().build(), Span.plain_from(torch.zeros(1, 3, dtype=torch.long))
+    part.gate.data.copy_(torch.tensor([-2.0, -1.0, 0.0, 1.0]))
     part(torch.randn(1, 3, 16), span)
-    (seen,) = span.observed["infini/gate"]
-    assert torch.equal(seen, torch.full((4,), 0.5))
+    seen = [span.observed[f"infini/gate, head {h}"] for h in (1, 2, 3, 4)]
+    assert torch.equal(torch.stack([share for (share,) in seen]), torch.sigmoid(part.gate))
 
 
 def test_calls_leave_nothing_behind() -> None:

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from everlong.sequence.infini_memory import Delta, GatedDelta, Linear, Memory, StableDelta, Update, recall, sigma
-from tests.laws.catalogue import shake
-from tests.laws.compare import assert_near, gradients_of, pattern
+from everlong.kernels.recall import recall, sigma
+from everlong.sequence.infini_memory import Delta, GatedDelta, Linear, Memory, StableDelta, Update
+from everlong.testing.compare import assert_near, gradients_of, pattern
+from everlong.testing.example import shake
 
 CONFIGS = [Linear.Config(), Delta.Config(), StableDelta.Config(), GatedDelta.Config()]
 NAMES = ["linear", "delta", "stable delta", "gated delta"]
@@ -91,11 +92,11 @@ def test_what_was_written_is_recalled(config: Update.Config) -> None:
     update, memory = config.build(1, 3).double(), empty(1, 1, 3)
     k, v, w = (torch.randn(1, 1, 1, 3, dtype=torch.float64) for _ in range(3))
     memory = update.write(k, v, memory)
-    found, known = recall(sigma(torch.randn(1, 1, 4, 3, dtype=torch.float64)), memory)
+    found, known = recall(sigma(torch.randn(1, 1, 4, 3, dtype=torch.float64)), memory.beside)
     assert known.all()
     assert_near(found, v.expand(1, 1, 4, 3), 1e-12, "the only value")
     with torch.no_grad():
-        after, _ = recall(sigma(k), update.write(k, w, memory))
+        after, _ = recall(sigma(k), update.write(k, w, memory).beside)
     shared = {"linear": (v + w) / 2, "delta": w / 2, "stable delta": (v / 2 + w) / 2}
     name = NAMES[CONFIGS.index(config)]
     if name in shared:  # sums average; a rule that took back all of v would leave w, but for the normaliser's count
@@ -106,7 +107,7 @@ def test_nothing_is_recalled_from_an_empty_memory() -> None:
     s = torch.rand(1, 1, 4, 3, dtype=torch.float64, requires_grad=True)
     memory = empty(1, 1, 3)
     leaves = [x.requires_grad_() for x in (memory.m_BGEF, memory.z_BGE)]
-    value, known = recall(s, memory)
+    value, known = recall(s, memory.beside)
     assert not known.any()
     assert not value.any()
     for gradient in torch.autograd.grad(value.sum(), [s, *leaves]):
@@ -130,7 +131,7 @@ def test_the_gated_rule_begins_as_the_stable_one() -> None:
     gated, stable = GatedDelta.Config(forgetting=1e-9).build(1, 4).double(), StableDelta.Config().build(1, 4)
     k, v = (torch.randn(1, 5, 1, 6, 4, dtype=torch.float64) for _ in "kv")
     s = sigma(torch.randn(1, 6, 1, 3, 4, dtype=torch.float64))
-    one, other = (recall(s, update.scan(k, v, empty(1, 1, 4)))[0] for update in (gated, stable))
+    one, other = (recall(s, update.scan(k, v, empty(1, 1, 4)).beside)[0] for update in (gated, stable))
     assert_near(one, other, 1e-7, "recalled")
 
 

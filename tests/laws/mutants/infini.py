@@ -11,6 +11,7 @@ from torch import Tensor
 
 from everlong import Span
 from everlong.core.state import detach
+from everlong.kernels.recall import read, sigma
 from everlong.sequence.infini import InfiniAttention
 from everlong.sequence.infini_memory import Linear, Memory, StableDelta
 from everlong.sequence.position import Rotary
@@ -32,16 +33,16 @@ class DetachesTheMemory(InfiniAttention):
 class HasADeadGate(InfiniAttention):
     """A gate that stays where it is."""
 
-    def mixed(self, local_BTHE, value_BTHE, known_BTH1):
-        share_BTH1 = torch.sigmoid(self.gate.detach())[:, None] * known_BTH1
-        return torch.lerp(local_BTHE, value_BTHE, share_BTH1)
+    def read(self, q_BJLHE, local_BJLHE, memory):
+        both = (x.flatten(0, 1) for x in (q_BJLHE, local_BJLHE, memory.beside))
+        return read(*both, torch.sigmoid(self.gate.detach())).view_as(local_BJLHE)
 
 
 class HalvesTheFirstSegment(InfiniAttention):
     """Mixes with an empty memory as if it had answered zero."""
 
-    def mixed(self, local_BTHE, value_BTHE, known_BTH1):
-        return super().mixed(local_BTHE, value_BTHE, torch.ones_like(known_BTH1))
+    def read(self, q_BJLHE, local_BJLHE, memory):
+        return super().read(q_BJLHE, local_BJLHE, replace(memory, z_BGE=memory.z_BGE + 1e-30))
 
 
 class WritesBeforeReading(InfiniAttention):
@@ -64,11 +65,9 @@ class WritesTurnedKeys(InfiniAttention):
 class TilesTheGroups(InfiniAttention):
     """The memories of key/value heads in the order 0, 1, 0, 1 for query heads in the order 0, 0, 1, 1."""
 
-    def recalled(self, q_BJLHE, memory):
-        tiled = rearrange(q_BJLHE, "b j l (r g) e -> b j l (g r) e", g=self.kv_heads)
-        found = super().recalled(tiled, memory)
-        value, known = (rearrange(x, "b j l (g r) f -> b j l (r g) f", g=self.kv_heads) for x in found)
-        return value, known
+    def read(self, q_BJLHE, local_BJLHE, memory):
+        both = (rearrange(x, "b j l (r g) e -> b j l (g r) e", g=self.kv_heads) for x in (q_BJLHE, local_BJLHE))
+        return rearrange(super().read(*both, memory), "b j l (g r) f -> b j l (r g) f", g=self.kv_heads)
 
 
 class ScramblesHeads(InfiniAttention):
@@ -91,11 +90,11 @@ class ForgetsThePrompt(InfiniAttention):
 class DoesNotDivide(InfiniAttention):
     """Recalls the weighted sum, and not the average."""
 
-    def recalled(self, q_BJLHE, memory):
-        value, known = super().recalled(q_BJLHE, memory)
-        ones = memory.z_BGE[..., None].expand_as(memory.m_BGEF)
-        weight, _ = super().recalled(q_BJLHE, replace(memory, m_BGEF=ones, z_BGE=torch.ones_like(memory.z_BGE)))
-        return value * weight, known
+    def read(self, q_BJLHE, local_BJLHE, memory):
+        features = sigma(rearrange(q_BJLHE, "b j l (g r) e -> b j g l r e", g=self.kv_heads)).flatten(3, 4)
+        summed = rearrange(features @ memory.m_BGEF, "b j g (l r) f -> b j l (g r) f", l=q_BJLHE.shape[2])
+        known = (memory.z_BGE > 0).any(-1).repeat_interleave(self.heads // self.kv_heads, 2)[:, :, None, :, None]
+        return torch.lerp(local_BJLHE, summed, torch.sigmoid(self.gate)[:, None] * known)
 
 
 class UnnormalisedDelta(StableDelta):

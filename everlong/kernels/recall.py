@@ -1,0 +1,159 @@
+"""What a compressive memory recalls, mixed with what was heard locally, block by block.
+
+Legend: N stretches, each of L positions with one memory; G key/value heads, R query heads of each; E head size of keys,
+F of values, K = F + 1; P = L R rows of a key/value head in one product.
+
+With sigma(x) = ELU(x) + 1, a memory M and its normaliser z, and the share g of a head,
+
+    s = sigma(q),   w = s z,   y = (1 - g) local + g s M / w        where w > 0,   y = local elsewhere
+
+(Munkhdalai et al. 2024, arXiv 2404.07143, eq. 7 and 10; the gate is shut where nothing was written.) This is a dozen
+small operations beside two products, so that a CPU spends its time on moving (T, H, E) in and out of its cache. A block
+of stretches and heads that fits there is taken through all of them, and the backward pass computes them again: nothing
+is kept but what came in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+BLOCK = 2**17
+"""Numbers of a block's queries."""
+
+
+def sigma(x: Float[Tensor, "*rest e"]) -> Float[Tensor, "*rest e"]:
+    """ELU(x) + 1, as max(x, 0) + exp(min(x, 0)): the sum as it is written cancels below -17 in float32, and a memory of
+    many segments counts on keys that write next to nothing."""
+    return x.clamp(min=0).add_(x.clamp(max=0).exp_())  # neither gradient needs what is overwritten
+
+
+def recall(
+    s: Float[Tensor, "*rest n e"], memory: Float[Tensor, "*rest e k"]
+) -> tuple[Float[Tensor, "*rest n f"], Float[Tensor, "*rest n 1"]]:
+    """What a memory, M and z side by side, holds for features, and 1 / w of each; both 0 where w = 0."""
+    both = s @ memory
+    total, weight = both[..., :-1], both[..., -1:]
+    known = weight > 0
+    inverse = known / torch.where(known, weight, 1)  # before the product: 0/0 would leave NaN in the gradient
+    return total * inverse, inverse
+
+
+def read(
+    q_NLHE: Float[Tensor, "n l h e"],
+    local_NLHF: Float[Tensor, "n l h f"],
+    memory_NGEK: Float[Tensor, "n g e k"],
+    share_H: Float[Tensor, " h"],
+) -> Float[Tensor, "n l h f"]:
+    """y of every stretch, computed in the memory's precision.
+
+    Args:
+        local_NLHF: what was heard locally.
+        memory_NGEK: M and z side by side, in float32 or better; query head h reads that of head floor(h / R).
+        share_H: g.
+    """
+    G = memory_NGEK.shape[1]
+    inputs = [x.unflatten(2, (G, -1)) for x in (q_NLHE, local_NLHF)]
+    inputs += [memory_NGEK, share_H.to(memory_NGEK.dtype).view(G, -1)]
+    with torch.autocast(q_NLHE.device.type, enabled=False):  # sums over many segments outgrow bfloat16
+        in_blocks = q_NLHE.is_cpu and q_NLHE.shape[1] > 1
+        return (_read(*inputs) if in_blocks else _mixed(*inputs)).flatten(2, 3)
+
+
+def _mixed(q_NLGRE: Tensor, local_NLGRF: Tensor, memory_NGEK: Tensor, share_GR: Tensor) -> Tensor:
+    """y of one block."""
+    (_, L, _, R, _), exact = q_NLGRE.shape, memory_NGEK.dtype
+    value, inverse = recall(sigma(_rows(q_NLGRE, exact)), memory_NGEK)
+    share_NGP1 = share_GR.repeat(1, L)[..., None] * (inverse > 0)
+    mixed = torch.lerp(_rows(local_NLGRF, exact), value, share_NGP1).to(local_NLGRF.dtype)
+    return rearrange(mixed, "n g (l r) f -> n l g r f", r=R)
+
+
+def _blocks(q_NLGRE: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Stretches and heads that are taken together."""
+    N, L, G, R, E = q_NLGRE.shape
+    stretches = max(1, BLOCK // (L * G * R * E))
+    heads = max(1, min(G, BLOCK // (stretches * L * R * E)))
+    for n in range(0, N, stretches):
+        for g in range(0, G, heads):
+            yield slice(n, n + stretches), slice(g, g + heads)
+
+
+def _rows(x_NLGRE: Tensor, dtype: torch.dtype) -> Tensor:
+    """A block as rows for products."""
+    return rearrange(x_NLGRE.to(dtype), "n l g r e -> n g (l r) e")
+
+
+@torch.library.custom_op(
+    "everlong::read_memory", mutates_args=(), schema="(Tensor q, Tensor local, Tensor memory, Tensor share) -> Tensor"
+)
+def _read(q: Tensor, local: Tensor, memory: Tensor, share: Tensor) -> Tensor:
+    y = torch.empty_like(local, memory_format=torch.contiguous_format)
+    for n, g in _blocks(q):
+        y[n, :, g] = _mixed(q[n, :, g], local[n, :, g], memory[n, g], share[g])
+    return y
+
+
+@_read.register_fake
+def _(q, local, memory, share):
+    return torch.empty_like(local, memory_format=torch.contiguous_format)
+
+
+@torch.library.custom_op(
+    "everlong::read_memory_backward",
+    mutates_args=(),
+    schema="(Tensor gy, Tensor q, Tensor local, Tensor memory, Tensor share) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def _read_backward(
+    gy: Tensor, q: Tensor, local: Tensor, memory: Tensor, share: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    gq, glocal = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, local))
+    gmemory, gshare = torch.empty_like(memory), torch.zeros_like(share)
+    (_, L, _, R, _), exact = q.shape, memory.dtype
+    for n, g in _blocks(q):
+        rows_y, rows_q, rows_local = (_rows(x[n, :, g], exact) for x in (gy, q, local))
+        found = _gradients(rows_y, rows_q, rows_local, memory[n, g], share[g].repeat(1, L)[..., None])
+        gq[n, :, g], glocal[n, :, g] = (rearrange(x, "n g (l r) e -> n l g r e", r=R) for x in found[:2])
+        gmemory[n, g], share_NGP = found[2:]
+        gshare[g] += rearrange(share_NGP, "n g (l r) -> g r (n l)", r=R).sum(-1)
+    return gq, glocal, gmemory, gshare
+
+
+@_read_backward.register_fake
+def _(gy, q, local, memory, share):
+    shaped = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, local))
+    return *shaped, torch.empty_like(memory), torch.empty_like(share)
+
+
+def _gradients(
+    gy: Float[Tensor, "n g p f"],
+    q: Float[Tensor, "n g p e"],
+    local: Float[Tensor, "n g p f"],
+    memory: Float[Tensor, "n g e k"],
+    share: Float[Tensor, "g p 1"],
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of the queries, what was heard locally, the memory, and the share of every row."""
+    s = sigma(q)
+    value, inverse = recall(s, memory)
+    known: Bool[Tensor, "n g p 1"] = inverse > 0
+    gvalue = gy * (share * known)
+    weight = -(gvalue * value).sum(-1, keepdim=True)
+    gboth = torch.cat([gvalue, weight], dim=-1).mul_(inverse)
+    gs = gboth @ memory.mT
+    gshare = torch.where(known, gy * (value - local), 0).sum(-1)
+    return gs.mul_(s.clamp(max=1)), gy - gvalue, s.mT @ gboth, gshare
+
+
+def _setup_context(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, gy):
+    return _read_backward(gy, *ctx.saved_tensors)
+
+
+_read.register_autograd(_backward, setup_context=_setup_context)
