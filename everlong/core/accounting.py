@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from torch import nn
+
+from everlong.core.errors import DataError
+from everlong.core.span import label
 
 
 def linear_flops(*layers: nn.Linear, T: int) -> int:
@@ -27,6 +32,44 @@ def active_parameter_count(module: nn.Module) -> int:
     """Number of parameters that a position makes use of: all but those that a module inside says are left out, by an
     attribute `idle_parameters`, such as experts that were not chosen."""
     return parameter_count(module) - sum(getattr(inner, "idle_parameters", 0) for inner in module.modules())
+
+
+class Chooses:
+    """Mixin of modules that choose positions by the data, and cost as much as they choose. Such modules stand in a
+    model in the order in which they run."""
+
+    shown_share: ClassVar[str]
+    """The name under which it is shown what share of a call's real positions was chosen."""
+    share: float | None = None
+    """The share for which costs are told; `None`: the nominal one."""
+
+
+def tell_costs_at(model: nn.Module, shares: Mapping[str, float | int | str]) -> None:
+    """Makes the parts that choose by the data tell their costs at the share of positions that they have chosen.
+
+    Args:
+        shares: means of what was shown, by label, such as a record of training holds.
+
+    Raises:
+        DataError: the share of a part is missing.
+    """
+    parts: dict[str, list[Chooses]] = {}
+    for module in model.modules():
+        if isinstance(module, Chooses):
+            parts.setdefault(module.shown_share, []).append(module)
+    for name, alike in parts.items():
+        for i, module in enumerate(alike):
+            shown = label(name, i, len(alike))
+            if shown not in shares:
+                raise DataError("shares", sorted(shares), f"must hold {shown!r}, what a part of the model chooses")
+            module.share = float(shares[shown])
+
+
+def at_mean(cost: Callable[[int], int], T: float | int) -> int:
+    """The cost of T positions, where T may be a mean: in between those of the whole numbers beside it."""
+    below = math.floor(T)
+    low = cost(below)
+    return low if below == T else low + round((T - below) * (cost(below + 1) - low))
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,8 @@ def config_from_dict(plain: Any) -> Any:
     kind = plain.pop(KIND, None)
     cls = Config.registry.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise ConfigError(KIND, kind, suggest(str(kind), Config.registry))
+        own = "; parts of one's own are known once EVERLONG_PARTS names their files"
+        raise ConfigError(KIND, kind, suggest(str(kind), Config.registry) + own)
     _check_fields(cls, plain)
     hints = typing.get_type_hints(cls)
     values = {name: _from_plain(value, hints[name], f"{kind}.{name}") for name, value in plain.items()}

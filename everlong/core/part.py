@@ -2,8 +2,8 @@
 
     y_BTD, state = part(x_BTD, span, state)
 
-Six laws make a part correct; `tests/laws` checks them for every part in the catalogue: causal, split-invariant,
-isolated, bounded, placement-invariant, accounted.
+Six laws make a part correct; `everlong.testing` checks them, and `tests/laws` does for every part in the catalogue:
+causal, split-invariant, isolated, bounded, placement-invariant, accounted.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ that are not real (ragged rows, padding), anywhere in the row.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -79,6 +80,23 @@ class Span:
     def observe(self, name: str, value: Tensor) -> None:
         """Shows something worth looking at: which positions were routed, how far a gate is open. No gradient."""
         self.observed.setdefault(name, []).append(value.detach())
+
+    def share(self, chosen_BT: Bool[Tensor, "b t"]) -> Float[Tensor, ""]:
+        """Of the real positions, how many are chosen."""
+        positions = chosen_BT.numel() if self.real_BT is None else self.real_BT.sum().clamp(min=1)
+        return chosen_BT.sum() / positions
+
+
+def by_part(observed: Mapping[str, Sequence[Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    """Everything that was shown, under a label of its own: its name, and which of how many parts has shown it."""
+    for name, shown in observed.items():
+        for i, value in enumerate(shown):
+            yield label(name, i, len(shown)), value
+
+
+def label(name: str, part: int, parts: int) -> str:
+    """What `part`, from 0, of as many that show something under one name is called."""
+    return name if parts == 1 else f"{name}, {part + 1} of {parts}"
 
 
 def _previous_real(value_BT: Tensor, real_BT: Tensor, before_B: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from everlong.core.accounting import Hint, linear_flops
+from everlong.core.accounting import Chooses, Hint, at_mean, linear_flops
 from everlong.core.config import check, suggest
 from everlong.core.exact import exactly
 from everlong.core.part import Part
@@ -40,9 +40,10 @@ WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "lin
 """g, by name: bounded, or the score itself as in the paper."""
 
 
-class MixtureOfDepths(Part):
+class MixtureOfDepths(Chooses, Part):
     """A part around a residual block that shows it the routed positions only. State: the block's, of those."""
 
+    shown_share = "depths/share"
     hints = {"router": Hint(matrix=False)}  # noqa: RUF012  # one row
 
     class Config(Part.Config):
@@ -74,6 +75,7 @@ class MixtureOfDepths(Part):
     ) -> tuple[Float[Tensor, "b t d"], Any]:
         routed_BT = self.choose_and_teach(x_BTD, span) if self.training else self.choose(x_BTD, span)
         span.observe("depths/routed", routed_BT)
+        span.observe(self.shown_share, span.share(routed_BT))
         known = self.training and span.plain  # without looking into a tensor
         counts = [share(self.capacity, x_BTD.shape[1])] * len(x_BTD) if known else routed_BT.sum(1).tolist()
         if not max(counts):
@@ -102,13 +104,19 @@ class MixtureOfDepths(Part):
         return routed_BT
 
     def flops(self, T: int) -> int:
-        """At the nominal rate: the share C of T positions, rounded up."""
-        routed = share(self.capacity, T)
-        return self.rule.flops(T) + linear_flops(self.router, T=routed) + self.inner.flops(routed)
+        """Of as many positions as are routed; the rule looks at all."""
+        return self.rule.flops(T) + at_mean(self._routed_flops, self._routed(T))
 
     def state_bytes(self, T: int) -> int:
-        """At the nominal rate."""
-        return self.inner.state_bytes(share(self.capacity, T))
+        """Of as many positions as are routed."""
+        return at_mean(self.inner.state_bytes, self._routed(T))
+
+    def _routed(self, T: int) -> float | int:
+        """How many of T positions: nominally the share C, rounded up."""
+        return share(self.capacity, T) if self.share is None else T * self.share
+
+    def _routed_flops(self, R: int) -> int:
+        return linear_flops(self.router, T=R) + self.inner.flops(R)
 
     def residual_writers(self) -> list[nn.Linear]:
         return self.inner.residual_writers()

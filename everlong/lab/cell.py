@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 import everlong
+from everlong.core.accounting import tell_costs_at
 from everlong.core.config import Config
 from everlong.core.errors import ConfigError, DataError
 from everlong.data import ByteCodec
@@ -24,7 +25,7 @@ from everlong.evaluate.output import write_json
 from everlong.lab.metrics import METRICS, HeldOut, Trained, score
 from everlong.lab.questions import Questions
 from everlong.model.language_model import LanguageModel
-from everlong.train import Callback, DataConfig, Result, Trainer, load_run, read_records, train
+from everlong.train import Callback, DataConfig, Record, Result, Trainer, load_run, read_records, train
 from everlong.train.plain import check_same
 from everlong.train.run import METRICS as RECORDS
 
@@ -42,14 +43,19 @@ class Cell(Config):
     metrics: tuple[str, ...]
     questions: Questions | None = None
 
-    def work(self, result: Result) -> float:
-        """Training FLOPs that were taken: as the model declares them for the windows it has seen, three forwards each.
-
-        A model whose cost depends on its data must be asked here for what it has measured.
+    def work(self, records: Sequence[Record]) -> float:
+        """Training FLOPs that were taken: three forwards of every window, as the model declares them. Parts that choose
+        by the data declare them at the share that they have chosen, measured from each record of training to the next.
         """
         with torch.device("meta"):
             model = self.model.build()
-        return 3.0 * model.flops(self.training.window) * self.training.batch * result.step
+        flops, done = 0.0, 0
+        for record in records:
+            if record["kind"] == "train":
+                tell_costs_at(model, record)
+                updates, done = int(record["step"]) - done, int(record["step"])
+                flops += 3.0 * model.flops(self.training.window) * self.training.batch * updates
+        return flops
 
 
 def run_cell(folder: Path, cell: Cell, callbacks: Sequence[Callback] = ()) -> str:
@@ -116,7 +122,7 @@ def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
     window, records = cell.training.window, read_records(folder / RECORDS)
     selection = score(run.model, corpus.validation, "selection", window, cell.held_out)
     reported = score(run.model, corpus.validation, "reported", window, cell.held_out)
-    measured = Trained(run.model, reported, cell.questions)
+    measured = Trained(run.model, reported, corpus.validation, window, cell.held_out, cell.questions)
     per_step = trained.bytes_seen / max(1, trained.step)
     return {
         "selection": selection.bits_per_byte,
@@ -124,7 +130,7 @@ def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
         "learning": [[int(r["step"]) * per_step, r["bits_per_byte"]] for r in records if r["kind"] == "validation"],
         "steps": trained.step,
         "bytes_seen": trained.bytes_seen,
-        "flops": cell.work(trained),
+        "flops": cell.work(records),
         "seconds": trained.seconds,
         "bytes_per_second": trained.bytes_seen / (trained.compute_share * trained.seconds),
         "peak_memory": peak,

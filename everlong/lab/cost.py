@@ -4,8 +4,8 @@ Parameters are counted twice, since the literature does not agree: without embed
 arXiv 2001.08361, section 2.1), and all of them (Hoffmann et al. 2022, arXiv 2203.15556). A training step counts three
 forwards; FLOPs per byte are the mean over a window.
 
-A cost that depends on the data is not known from a configuration: `Cell.work` is the one place that says how many
-FLOPs a trained cell has taken.
+A cost that depends on the data is not known from a configuration, and counts at its nominal rate here: `Cell.work`
+says how many FLOPs a trained cell has taken.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ from everlong.train.allocator import keep_freed_memory
 
 WARM_UP, TIMED = 2, 6
 """Updates that are made to find out how long one takes."""
+ENOUGH = 1.0
+"""Seconds of timed updates after which two of them suffice."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,11 @@ class Scales:
         usual = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            steps = [trainer.advance() for _ in range(WARM_UP + TIMED)]
+            for _ in range(WARM_UP):
+                trainer.advance()
+            taken: list[float] = []
+            while len(taken) < TIMED and (len(taken) < 2 or sum(taken) < ENOUGH):
+                taken.append(trainer.advance().compute_seconds)
         finally:
             torch.set_num_threads(usual)
-        return statistics.median(step.compute_seconds for step in steps[WARM_UP:])
+        return statistics.median(taken)

@@ -142,7 +142,11 @@ def solve(
     for bound, shape in _shapes(preset, overrides, like):
         if best is not None and bound >= _total(best, like):
             return best  # all shapes that follow are at least as far away
-        for solved in _filled(preset, overrides, shape, like, matching, target, scales):
+        try:
+            found = list(_filled(preset, overrides, shape, like, matching, target, scales))
+        except ConfigError:  # a shape that this preset cannot have, such as an inside narrower than the outside
+            continue
+        for solved in found:
             if nearest is None or abs(solved.mismatch) < abs(nearest.mismatch):
                 nearest = solved
             if abs(solved.mismatch) <= matching.tolerance:

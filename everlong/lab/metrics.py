@@ -9,25 +9,35 @@ is asked for lengths that it has not been trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from torch import Tensor
 
 from everlong.core.config import Config, check
 from everlong.core.errors import DataError
+from everlong.core.span import by_part
 from everlong.data import TokenStore
 from everlong.evaluate import measure
 from everlong.evaluate.suites import SUITES
 from everlong.generate.scoring import surprisal
 from everlong.lab.questions import SPEED, Questions, answered, timed
 from everlong.model.language_model import LanguageModel
+from everlong.train.learner import training
 
 Half = Literal["selection", "reported"]
 """What the learning rate is chosen on, and what is reported."""
+
+OBSERVED = "observed"
+MODES = ("a stream", "training")
+"""How a model is read for what its parts show: as it streams, and as it is trained."""
+SHOWN = 64
+"""Windows that are read for it, at most."""
 
 
 class HeldOut(Config):
@@ -69,6 +79,11 @@ class Trained:
     """In evaluation mode."""
     reported: Scored
     """The half that is reported, as it has read it."""
+    documents: TokenStore
+    """All that are held out."""
+    window: int
+    """T, tokens that it was trained to read at a time."""
+    held_out: HeldOut
     questions: Questions | None
     """How suites ask; `None` where no metric is one."""
 
@@ -96,6 +111,32 @@ def by_position(scored: Scored) -> dict[str, Any]:
     return {"ends": ends, "bytes": list(found.bytes), "bits_per_byte": list(found.bits_per_byte)}
 
 
+@torch.inference_mode()
+def observed(model: LanguageModel, whole_NT: Int64[np.ndarray, "n t"], batch: int) -> dict[str, dict[str, float]]:
+    """Means of what every part shows of some windows, and their bits per token, in a stream and in training.
+
+    Args:
+        batch: windows that are read side by side.
+    """
+    pieces_BT = torch.from_numpy(whole_NT).split(batch)
+    streaming = _shown(model, pieces_BT)
+    with training(model):
+        return dict(zip(MODES, (streaming, _shown(model, pieces_BT)), strict=True))
+
+
+def _shown(model: LanguageModel, pieces_BT: Sequence[Tensor]) -> dict[str, float]:
+    shown: dict[str, list[tuple[float, int]]] = {}
+    for ids_BT in pieces_BT:
+        output = model(ids_BT)
+        bits = torch.from_numpy(surprisal(output.logits[:, :-1], ids_BT[:, 1:]))
+        for name, value in (("bits per token", bits), *by_part(output.observed)):
+            shown.setdefault(name, []).append((float(value.double().mean()), len(ids_BT)))
+    return {
+        name: float(np.average([mean for mean, _ in found], weights=[rows for _, rows in found]))
+        for name, found in shown.items()
+    }
+
+
 def _suite(name: str) -> Metric:
     return lambda trained: answered(trained.model, name, trained.asked())
 
@@ -103,6 +144,7 @@ def _suite(name: str) -> Metric:
 METRICS: dict[str, Metric] = {
     "bits_per_byte": lambda trained: by_document(trained.reported),
     "by_position": lambda trained: by_position(trained.reported),
+    OBSERVED: lambda trained: observed(trained.model, whole_windows(trained), trained.held_out.batch),
     SPEED: lambda trained: timed(trained.model, trained.asked()),
     **{name: _suite(name) for name in SUITES},
 }
@@ -150,6 +192,21 @@ def score(model: LanguageModel, store: TokenStore, half: Half, window: int, held
     bytes_NT = store.codec.byte_lengths()[targets_NT] * real_NT
     document_N = np.repeat(np.arange(len(pieces)), [len(rows) for rows in pieces])
     return Scored(np.concatenate(bits) * real_NT, bytes_NT, document_N)
+
+
+def whole_windows(trained: Trained) -> Int64[np.ndarray, "n t"]:
+    """The first windows of the reported half that no end of a document cuts, as ids.
+
+    Raises:
+        DataError: as `choose` does, or every document is shorter than a window.
+    """
+    held_out, T = trained.held_out, trained.window
+    documents = choose(trained.documents, "reported", held_out)
+    windows = (row for i in documents for row in _windows(trained.documents, i, T, held_out))
+    whole = list(islice((ids for ids, _, real in windows if real.all()), SHOWN))
+    if not whole:
+        raise DataError("held-out documents", len(documents), f"are all shorter than a window of {T}: shorten it")
+    return np.stack(whole)
 
 
 def _windows(store: TokenStore, i: int, T: int, held_out: HeldOut) -> Iterator[tuple[np.ndarray, ...]]:

@@ -16,14 +16,21 @@ QUANTITIES: dict[str, Callable[[Group], float]] = {
     "bytes to learn from": lambda group: group.plan["bytes"],
     "training FLOPs": lambda group: group.plan["bytes"] * group.plan["cost"]["flops_per_byte"],
 }
+"""As they were planned."""
+MEASURED: dict[str, Callable[[Group], float]] = {"training FLOPs, measured": lambda group: group.mean("flops")}
+"""Means over the finished seeds."""
 
 
 def not_matched(title: str, groups: list[Group]) -> Table:
     """Every quantity with its extremes; the one that was to agree with its largest mismatch."""
     plan = groups[0].plan
     rows = [_row(name, [float(value(group)) for group in groups], plan) for name, value in QUANTITIES.items()]
+    trained = [group for group in groups if group.runs]
+    if trained:
+        rows += [_row(name, [value(group) for group in trained], plan) for name, value in MEASURED.items()]
     caption = (
-        "Seconds per update are those of the plan. Besides: the shape (depth, width, heads, feed-forward) is what the "
+        "Seconds per update are those of the plan. FLOPs of what chooses by the data are planned at its nominal rate, "
+        "and measured at the rate of its training. Besides: the shape (depth, width, heads, feed-forward) is what the "
         "matching needs; only the learning rate is tuned; data, order of bytes, batch, schedule, optimizer and "
         "precision are the same for all, and the window is where an architecture has none of its own."
     )

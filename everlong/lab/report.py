@@ -21,6 +21,7 @@ from everlong.lab.answers import answers
 from everlong.lab.laws import scaling
 from everlong.lab.markdown import Drawing, Piece, markdown
 from everlong.lab.not_matched import not_matched
+from everlong.lab.observed import observed
 from everlong.lab.plan import PLAN
 from everlong.lab.results import Group, Results, collect, difference, load
 from everlong.lab.statistics import CONFIDENCE, Interval
@@ -111,6 +112,7 @@ def _comparison(label: str, groups: list[Group], prefix: str) -> Iterator[Piece]
     if finished:
         yield from _figures(told, finished, prefix)
         yield from answers(told, finished, prefix)
+        yield from observed(told, finished)
     yield not_matched(f"{told}: matched and not matched", groups)
 
 

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
+from everlong.core.accounting import Chooses
 from everlong.core.config import Config, Configurable, check
 from everlong.core.span import Span
 from everlong.core.state import State
@@ -37,8 +38,10 @@ class Opening:
     """That a chunk is opened, where that was learnt; `None`: the rule is certain."""
 
 
-class Chunker(nn.Module, Configurable):
+class Chunker(Chooses, nn.Module, Configurable):
     """Base of all chunkers. The cost of what depends on the data is told at its nominal rate."""
+
+    shown_share = "chunks/share"
 
     class Config(Config):
         width: int
@@ -48,6 +51,11 @@ class Chunker(nn.Module, Configurable):
         def rate(self) -> float:
             """Positions of a chunk, nominally."""
             raise NotImplementedError
+
+        @property
+        def vocabulary(self) -> int | None:
+            """How many token ids it knows; `None`: it reads none, or any."""
+            return None
 
     bytes_per_chunk: float
     """The nominal rate, in positions of a chunk."""
@@ -62,9 +70,9 @@ class Chunker(nn.Module, Configurable):
         """
         raise NotImplementedError
 
-    def chunks(self, T: int) -> int:
-        """Chunks in the first T positions of a document, at the nominal rate."""
-        return math.ceil(T / self.bytes_per_chunk)
+    def chunks(self, T: int) -> float | int:
+        """Chunks in the first T positions of a document: at the nominal rate, or on average where a share is told."""
+        return float(math.ceil(T / self.bytes_per_chunk)) if self.share is None else T * self.share
 
     def flops(self, T: int) -> int:
         """Forward FLOPs, as those of a part."""

@@ -15,13 +15,14 @@ out. The inner part may be another hierarchy.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from everlong.core.accounting import Hint, element_bytes, linear_flops
+from everlong.core.accounting import Hint, at_mean, element_bytes, linear_flops
 from everlong.core.config import check
 from everlong.core.part import Part
 from everlong.core.span import Span
@@ -63,6 +64,10 @@ class Hierarchy(Part):
         """Multiplier of the learning rate of all but the inner part."""
         inner_learning_rate: float = 1.0
         """Multiplier of the learning rate of the inner part."""
+        room: float | None = None
+        """Chunks that a position has room for: a call of T > 1 positions gives every row ceil(room T) places, filled or
+        not, so that shapes follow from T alone, and a row that opens more raises `ContextError`. `None`: as many places
+        as the row with the most chunks fills."""
 
     def __init__(self, config: Hierarchy.Config) -> None:
         super().__init__()
@@ -71,8 +76,11 @@ class Hierarchy(Part):
             own = getattr(config, name).width
             check(own == width, f"hierarchy.{name}.width", own, f"must be the hierarchy's width, {width}")
         check(inner >= width, "hierarchy.inner.width", inner, f"must be at least the hierarchy's width, {width}")
-        self.encoder, self.decoder = config.encoder.build(), config.decoder.build()
-        self.chunker, self.inner = config.chunker.build(), config.inner.build()
+        room = config.room
+        check(room is None or 0 < room <= 1, "hierarchy.room", room, "must be above 0 and at most 1, or None")
+        self.room = room
+        self.encoder, self.chunker = config.encoder.build(), config.chunker.build()
+        self.inner, self.decoder = config.inner.build(), config.decoder.build()
         self.wider = nn.Parameter(torch.zeros(inner - width)) if inner > width else None
         self.residual = nn.Linear(width, width)
         nn.init.zeros_(self.residual.weight)
@@ -104,7 +112,7 @@ class Hierarchy(Part):
             self._before(e_BTD) if state is None else (state.inner, state.chunks_B, state.open_BD)
         )
         place_BT, count_B = places(opening.opens_BT, start_BT, count_B)
-        chunks = Chunks.of(opening.opens_BT, alike=opening.alike)
+        chunks = Chunks.of(opening.opens_BT, alike=opening.alike, room=self._places(e_BTD.shape[1]))
         if chunks.count == 0:
             return chunks.spread(before_BD, before_BD[:, None][:, :0]), inner, count_B, before_BD
         inner_span = chunks.span(span, start_BT, place_BT)
@@ -112,6 +120,10 @@ class Hierarchy(Part):
         z_BKD = torch.where(real_positions(inner_span)[..., None], z_BKD, 0).to(before_BD.dtype)
         s_BKD, after_BD = self._smoothed(z_BKD, chunks, inner_span, start_BT, opening, before_BD)
         return chunks.spread(before_BD, s_BKD), inner, count_B, after_BD
+
+    def _places(self, T: int) -> int | None:
+        """How many chunks a call has room for. A single position is skipped by the inner part if none opens one."""
+        return None if self.room is None or T == 1 else math.ceil(self.room * T)
 
     def _before(self, e_BTD: Tensor) -> tuple[None, Tensor, Tensor]:
         """What a stream begins with."""
@@ -143,19 +155,20 @@ class Hierarchy(Part):
         """Shows where chunks were opened, how sure that was, and how many positions a chunk had."""
         span.observe("chunks/opened", opening.opens_BT)
         span.observe("chunks/positions", real_positions(span).sum() / opening.opens_BT.sum().clamp(min=1))
+        span.observe(self.chunker.shown_share, span.share(opening.opens_BT))
         if opening.probability_BT is not None:
             span.observe("chunks/probability", opening.probability_BT)
 
     def flops(self, T: int) -> int:
         """At the chunker's nominal rate."""
         outer = self.encoder.flops(T) + self.chunker.flops(T) + self.decoder.flops(T)
-        return outer + linear_flops(self.residual, T=T) + self.inner.flops(self.chunker.chunks(T))
+        return outer + linear_flops(self.residual, T=T) + at_mean(self.inner.flops, self.chunker.chunks(T))
 
     def state_bytes(self, T: int) -> int:
         """At the chunker's nominal rate."""
         outer = self.encoder.state_bytes(T) + self.chunker.state_bytes(T) + self.decoder.state_bytes(T)
         open_chunk = 8 + self.residual.in_features * max(4, element_bytes(self))
-        return outer + open_chunk + self.inner.state_bytes(self.chunker.chunks(T))
+        return outer + open_chunk + at_mean(self.inner.state_bytes, self.chunker.chunks(T))
 
 
 def confidence(opening: Opening) -> Float[Tensor, "b t 1"] | None:

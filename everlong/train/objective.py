@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from everlong.core.span import by_part
 from everlong.data import IGNORED, Batch
 from everlong.model.language_model import Output
 
@@ -31,7 +32,7 @@ class Surprisal(NamedTuple):
     auxiliary: dict[str, Float[Tensor, ""]]
     """The model's own named losses."""
     observed: dict[str, Float[Tensor, ""]]
-    """Means of what the model showed, by name."""
+    """Means of what every part of the model showed, by its label."""
     state: Any
     """Where the streams stand after the batch; `None` if nobody asked for it."""
 
@@ -45,7 +46,7 @@ def surprisal(model: Predictor, batch: Batch, state: Any = None, *, carry: bool 
     """
     output = model(batch.ids_BT, state, documents=batch.documents_BT)
     logits_BTV, auxiliary, after = output.logits, output.auxiliary, output.state if carry else None
-    observed = {name: torch.stack([x.float().mean() for x in shown]).mean() for name, shown in output.observed.items()}
+    observed = {label: value.float().mean() for label, value in by_part(output.observed)}
     del output
     exact = torch.promote_types(logits_BTV.dtype, torch.float32)
     logits_NV, targets_N = logits_BTV.flatten(0, 1).to(exact), batch.targets_BT.flatten()

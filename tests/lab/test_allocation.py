@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+import everlong
+from everlong.core.accounting import parameter_count
 from everlong.core.errors import ConfigError
 from everlong.lab.allocation import allocate
+from studies import engram
 
 PAPER: dict[str, Any] = {
     "total": 26.04e9,
@@ -54,3 +57,13 @@ def test_refuses_what_cannot_be_split(name: str, value: float) -> None:
 def test_refuses_what_is_no_share(rho: float) -> None:
     with pytest.raises(ConfigError, match="rho"):
         allocate(rho, **PAPER)
+
+
+def test_the_study_splits_fairly() -> None:
+    """Its sparse models have as many parameters, and all of its models take as many FLOPs, as its text says."""
+    built = {one.name: everlong.build(one.preset, **one.overrides) for one in engram.study().architectures}
+    sparse = [parameter_count(model) for name, model in built.items() if name != "dense"]
+    flops = [model.flops(256) for model in built.values()]
+    assert max(sparse) / min(sparse) <= 1.01
+    assert max(flops) / built["dense"].flops(256) <= 1.03
+    assert min(flops) == built["dense"].flops(256)

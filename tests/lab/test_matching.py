@@ -50,6 +50,15 @@ def test_parameters_agree_by_an_own_count(family, scales):
     assert abs(own / theirs - 1) <= 0.02
 
 
+def test_shapes_that_a_preset_cannot_have_are_passed_over(scales):
+    """An inside narrower than the outside is no H-Net; wider ones are searched on."""
+    found = solved(EqualFlops(), "spacebyte:nano", scales, outer_width=64)
+    assert found.sizes["width"] >= 64
+    assert abs(found.mismatch) <= 0.02
+    with pytest.raises(ConfigError, match="no size of spacebyte:nano can be built"):
+        solved(EqualFlops(), "spacebyte:nano", scales, outer_width=64, width=32, heads=1)
+
+
 def test_states_agree_by_what_is_held(scales):
     from everlong.core.state import state_bytes
 

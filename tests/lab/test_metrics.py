@@ -11,7 +11,21 @@ import torch
 import everlong
 from everlong.core.errors import DataError
 from everlong.data import ByteCodec
-from everlong.lab.metrics import HeldOut, Scored, by_document, by_position, choose, half_of, score
+from everlong.lab.metrics import (
+    MODES,
+    SHOWN,
+    HeldOut,
+    Scored,
+    Trained,
+    by_document,
+    by_position,
+    choose,
+    half_of,
+    observed,
+    score,
+    whole_windows,
+)
+from everlong.train.learner import training
 
 WINDOW = 16
 ALL = HeldOut(bytes=10**9, document_bytes=10**9)
@@ -86,3 +100,38 @@ def test_positions_are_places_in_the_window():
 def test_a_document_weighs_no_more_than_it_may(store, model):
     found = by_document(score(model, store, "selection", WINDOW, HeldOut(document_bytes=50)))
     assert max(found["bytes"]) == 50
+
+
+def test_whole_windows_are_those_that_no_end_cuts(store, model):
+    """Every id is a byte or the beginning of a document, and there are as many as asked for or as there are."""
+    held_out = HeldOut(bytes=10**9, document_bytes=70)
+    trained = Trained(model, score(model, store, "reported", WINDOW, held_out), store, WINDOW, held_out, None)
+    found = whole_windows(trained)
+    lengths = [min(71, len(store.document(i))) - 1 for i in choose(store, "reported", held_out)]
+    assert found.shape == (min(SHOWN, sum(length // WINDOW for length in lengths)), WINDOW)
+    first = store.document(choose(store, "reported", held_out)[0])
+    assert found[0].tolist() == first[:WINDOW].tolist()
+    with pytest.raises(DataError, match="all shorter than a window"):
+        whole_windows(Trained(model, trained.reported, store, 1000, held_out, None))
+
+
+@torch.no_grad()
+def test_what_parts_show_is_told_as_they_stream_and_as_they_train():
+    """Against one call of all windows in each mode: routed positions, agreement of the rule, surprisal."""
+    torch.manual_seed(1)
+    model = everlong.build("mod:nano", layers=4, width=16, heads=1)
+    ids_NT = torch.randint(0, 256, (7, WINDOW))
+    found = observed(model, ids_NT.numpy(), batch=3)
+    assert not model.training
+    streaming, trained = (found[mode] for mode in MODES)
+    routed = model(ids_NT).observed["depths/routed"]
+    with training(model):
+        best = model(ids_NT)
+    assert streaming["depths/routed, 2 of 2"] == pytest.approx(float(routed[1].double().mean()))
+    assert trained["depths/routed, 2 of 2"] == pytest.approx(2 / WINDOW)
+    agrees_NT = best.observed["depths/accuracy"][0]
+    assert trained["depths/accuracy, 1 of 2"] == pytest.approx(float(agrees_NT.double().mean()))
+    assert "depths/accuracy, 1 of 2" not in streaming
+    log_NTV = best.logits[:, :-1].double().log_softmax(-1)
+    bits = -float(log_NTV.gather(2, ids_NT[:, 1:, None]).mean()) / math.log(2)
+    assert trained["bits per token"] == pytest.approx(bits, rel=1e-5)
