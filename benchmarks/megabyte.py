@@ -5,13 +5,12 @@ context, and the paper's headline: a MEGABYTE with at least four times the param
 package `megabyte-pytorch` is installed, its generation, which keeps no cache, is timed at the full context too.
 
     python -m benchmarks.megabyte              the comparisons
-    python -m benchmarks.megabyte million      forward and backward over one sequence of 2^20 bytes, in pieces
+    python -m benchmarks.megabyte million      forward and backward over one sequence of 2^20 bytes
 """
 
 from __future__ import annotations
 
 import importlib.util
-import resource
 import sys
 import time
 from collections.abc import Callable
@@ -23,14 +22,16 @@ import torch.nn.functional as F
 import everlong
 from benchmarks.harness import interleave, record
 from everlong.core.accounting import parameter_count
-from everlong.core.state import detach
+from everlong.data import IGNORED, ByteCodec, Loader
+from everlong.evaluate.memory import highest_resident
+from everlong.train import DataConfig
+from everlong.train.recompute import recomputed
 
 CONTEXT = 8192
 STEPS = 64  # bytes of one timed stretch of decoding: whole patches
 DENSE: dict[str, Any] = {"layers": 8, "width": 256, "heads": 4, "hidden": 704}
 EQUAL: dict[str, Any] = {"layers": 3, "width": 384, "heads": 6, "local_layers": 3, "local_width": 160}
 LARGER: dict[str, Any] = {"layers": 6, "width": 640, "heads": 10, "local_layers": 2, "local_width": 128}
-PIECE = 2**16  # bytes of a piece of the million
 
 
 def main() -> None:
@@ -113,22 +114,62 @@ def against_uncached(model: everlong.LanguageModel) -> dict[str, Callable[[], ob
 
 
 def million() -> None:
-    """Forward and backward over 2^20 bytes with `megabyte:tiny`, `PIECE` bytes at a time: the state is carried, and the
-    gradient does not pass from piece to piece. Told are the loss, its gradient's norm, the seconds and the memory."""
+    """Forward and backward over one sequence of 2^20 bytes with `megabyte:tiny`, its blocks recomputed: the loss, its
+    gradient's norm, seconds and memory. Before that, the same over 2^16 bytes against pieces whose state is carried
+    with its gradient: how far the two gradients are apart, relative to their norm."""
     model = everlong.build("megabyte:tiny")
-    generator = torch.Generator().manual_seed(0)
-    ids_BT = torch.randint(256, (1, 2**20 + 1), generator=generator)
-    began, state, nats = time.perf_counter(), None, 0.0
-    for begin in range(0, 2**20, PIECE):
-        output = model(ids_BT[:, begin : begin + PIECE], state)
-        targets_N = ids_BT[0, begin + 1 : begin + PIECE + 1]
-        loss = F.cross_entropy(output.logits[0], targets_N, reduction="sum") / 2**20
+    apart = gradients_apart(model, 2**16)
+    peak_before = highest_resident()
+    began = time.perf_counter()
+    nats, gradient = whole(model, 2**20)
+    found = {
+        "nats_per_byte": nats,
+        "gradient_norm": gradient.norm().item(),
+        "seconds": time.perf_counter() - began,
+        "peak_bytes": highest_resident(),
+        "peak_bytes_before": peak_before,
+        "gradients_apart": apart,
+    }
+    record("megabyte_million", found)
+
+
+def gradients_apart(model: everlong.LanguageModel, count: int) -> float:
+    """The largest distance of one gradient's norm: one sequence at once, and in four pieces."""
+    _, at_once = whole(model, count)
+    state, total = None, torch.zeros(())
+    given, targets = sequence(count)
+    for ids_1T, targets_1T in zip(given.chunk(4, 1), targets.chunk(4, 1), strict=True):
+        output = model(ids_1T, state)
+        total, state = total + summed_nats(output.logits, targets_1T) / count, output.state
+    total.backward()
+    in_pieces = gradient_of(model)
+    return ((at_once - in_pieces).norm() / in_pieces.norm()).item()
+
+
+def whole(model: everlong.LanguageModel, count: int) -> tuple[float, torch.Tensor]:
+    """Nats per byte, and the gradient, of one sequence in one call."""
+    ids_1T, targets_1T = sequence(count)
+    with recomputed(model, carry=False):
+        loss = summed_nats(model(ids_1T).logits, targets_1T) / count
         loss.backward()
-        nats, state = nats + loss.item(), detach(output.state)
-    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None]).item()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    seconds = time.perf_counter() - began
-    record("megabyte_million", {"nats": nats, "gradient_norm": norm, "seconds": seconds, "peak_bytes": peak})
+    return loss.item(), gradient_of(model)
+
+
+def summed_nats(logits_1TV: torch.Tensor, targets_1T: torch.Tensor) -> torch.Tensor:
+    return F.cross_entropy(logits_1TV[0], targets_1T[0], ignore_index=IGNORED, reduction="sum")
+
+
+def gradient_of(model: everlong.LanguageModel) -> torch.Tensor:
+    """All gradients as one vector; they are cleared."""
+    gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    model.zero_grad()
+    return gradient
+
+
+def sequence(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The standard library's sources as one row, and the byte after each."""
+    batch = next(Loader(DataConfig().open(ByteCodec()).train, window=count, batch=1, seed=0))
+    return batch.ids_BT, batch.targets_BT
 
 
 if __name__ == "__main__":
