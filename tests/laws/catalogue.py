@@ -9,15 +9,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 import everlong
-from everlong import Config, LanguageModel, Part, Span
+from everlong import Config, LanguageModel, Part
 from everlong.model.stack import Stack
+from everlong.testing.stream import VOCABULARY
 from tests.laws.entries import ENTRIES
 from tests.laws.entries.shared import ROPE, XPOS, block, stack
-from tests.laws.stream import VOCABULARY
 
 
 def _merged(name: str) -> dict[Any, Any]:
@@ -82,6 +81,7 @@ REPEATED = {
     "preset transformer-xl",
     "preset spacebyte",
     "preset mamba1",
+    "preset mamba3",
     "preset delta",
     "preset parallel-hybrid",
     "preset linear",
@@ -89,54 +89,6 @@ REPEATED = {
     "preset over-encoding",
 }
 """What another entry already has but for its numbers, or is made of parts that are entered: slow tests."""
-
-
-class Embedded(Part):
-    """A language model as a part: the vectors are added to its embeddings, and logits come out."""
-
-    def __init__(self, model: LanguageModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
-        def add(_module: nn.Module, _inputs: Any, embedded_BTD: Tensor) -> Tensor:
-            return embedded_BTD + x_BTD
-
-        hook = self.model.embedding.register_forward_hook(add)
-        try:
-            output = self.model(span.ids_BT, state, documents=span.document_BT, real=span.real_BT)
-        finally:
-            hook.remove()
-        for name, loss in output.auxiliary.items():
-            span.report(name, loss)
-        return output.logits, output.state
-
-    def flops(self, T: int) -> int:
-        return self.model.flops(T)
-
-    def state_bytes(self, T: int) -> int:
-        return self.model.state_bytes(T)
-
-
-def width(config: Config) -> int:
-    """D, of a part or of a model's body."""
-    return (config.body if isinstance(config, LanguageModel.Config) else config).width  # type: ignore[attr-defined]
-
-
-def make(config: Config) -> Part:
-    """Builds an example in float64, with weights so large that the output depends on everything."""
-    part = config.build().double().eval()
-    shake(part)
-    return Embedded(part) if isinstance(part, LanguageModel) else part
-
-
-def shake(module: nn.Module, seed: int = 0) -> None:
-    """Replaces all parameters: matrices keep the size of what they map, the rest lies around one."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
-        draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
-        fresh = 1.5 * draw / parameter[0].numel() ** 0.5 if parameter.ndim > 1 else 1 + 0.3 * draw.tanh()
-        parameter.data.copy_(fresh)
 
 
 def combination(seed: int, depth: int = 2) -> Stack.Config:

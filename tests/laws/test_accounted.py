@@ -7,11 +7,13 @@ from hypothesis import given
 
 import everlong
 from everlong.core.accounting import parameter_count
-from tests.laws.accounted import check_accounted, counted_flops
-from tests.laws.catalogue import CATALOGUE, combination, make, nominal, width
+from everlong.testing.accounted import check_accounted, counted_flops
+from everlong.testing.example import make, width
+from everlong.testing.stream import Stream
+from tests.laws.catalogue import CATALOGUE, combination, nominal
 from tests.laws.mutants.accounted import NOT_ACCOUNTED
 from tests.laws.mutants.base import Mutant
-from tests.laws.stream import Stream, seeds
+from tests.laws.strategies import seeds
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

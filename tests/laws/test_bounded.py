@@ -9,12 +9,14 @@ from hypothesis import given
 from everlong import Config
 from everlong.sequence.attention import WindowAttention
 from everlong.sequence.linear_attention import LinearAttention
+from everlong.testing.bounded import check_bounded, check_bounded_by_document
+from everlong.testing.example import make, width
+from everlong.testing.stream import Stream, random_layout
 from everlong.width.swiglu import SwiGLU
-from tests.laws.bounded import check_bounded, check_bounded_by_document
-from tests.laws.catalogue import CATALOGUE, combination, make, nominal, shrunken, width
+from tests.laws.catalogue import CATALOGUE, combination, nominal, shrunken
 from tests.laws.mutants.base import Mutant
 from tests.laws.mutants.bounded import KEEPS_OLD_DOCUMENTS, NOT_BOUNDED
-from tests.laws.stream import Stream, random_layout, seeds
+from tests.laws.strategies import seeds
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

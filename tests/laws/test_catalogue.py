@@ -13,10 +13,11 @@ import torch
 
 import everlong
 from everlong import Config, Part
-from tests.laws.catalogue import CATALOGUE, REPEATED, make, width
-from tests.laws.compare import pattern
-from tests.laws.split_invariant import run
-from tests.laws.stream import Stream
+from everlong.testing.compare import pattern
+from everlong.testing.example import make, width
+from everlong.testing.split_invariant import run
+from everlong.testing.stream import Stream
+from tests.laws.catalogue import CATALOGUE, REPEATED
 
 HOMES = {"sequence", "width", "depth", "resolution", "memory", "model"}
 """Where parts live: the five axes, and what joins them."""
@@ -61,6 +62,8 @@ def test_depends_on_every_parameter(name: str) -> None:
     if span.auxiliary:
         torch.stack(list(span.auxiliary.values())).sum().backward()
     for parameter_name, parameter in part.named_parameters():
+        if not parameter.requires_grad:
+            continue  # frozen
         if name == "window of 1" and parameter_name in ("q.weight", "k.weight"):
             continue  # who sees one position has nothing to choose
         assert parameter.grad is not None, parameter_name

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.laws.catalogue import CATALOGUE, combination, make, width
-from tests.laws.causal import check_causal
+from everlong.testing.causal import check_causal
+from everlong.testing.example import make, width
+from everlong.testing.stream import Stream, random_layout
+from tests.laws.catalogue import CATALOGUE, combination
 from tests.laws.mutants.base import Mutant
 from tests.laws.mutants.causal import NOT_CAUSAL
-from tests.laws.stream import Stream, random_layout, seeds
+from tests.laws.strategies import seeds
 
 
 @pytest.mark.parametrize("name", CATALOGUE)

@@ -9,11 +9,13 @@ import torch
 from hypothesis import given
 from torch import Tensor
 
-from tests.laws.catalogue import CATALOGUE, combination, make, width
-from tests.laws.isolated import check_isolated
+from everlong.testing.example import make, width
+from everlong.testing.isolated import check_isolated
+from everlong.testing.stream import Stream, random_layout
+from tests.laws.catalogue import CATALOGUE, combination
 from tests.laws.mutants.base import Mutant
 from tests.laws.mutants.isolated import NOT_ISOLATED
-from tests.laws.stream import Stream, random_layout, seeds
+from tests.laws.strategies import seeds
 
 X = -1  # padding
 LAYOUTS = {

@@ -8,11 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from everlong import Config
-from tests.laws.catalogue import CATALOGUE, combination, make, width
+from everlong.testing.example import make, width
+from everlong.testing.placement_invariant import Oracle, check_dtype, check_placement_invariant, check_threads
+from everlong.testing.stream import Stream, random_layout
+from tests.laws.catalogue import CATALOGUE, combination
 from tests.laws.mutants.base import Mutant, toy
 from tests.laws.mutants.placement_invariant import NOT_PLACEMENT_INVARIANT, CountsThreads
-from tests.laws.placement_invariant import Oracle, check_dtype, check_placement_invariant, check_threads
-from tests.laws.stream import Stream, random_layout, seeds
+from tests.laws.strategies import seeds
 from tests.oracles import parts
 
 

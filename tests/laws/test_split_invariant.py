@@ -10,12 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from everlong.core.state import load_state, repeat_rows, save_state, select_rows
-from tests.laws.catalogue import CATALOGUE, combination, make, width
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
+from everlong.testing.example import make, width
+from everlong.testing.split_invariant import check_carried, check_split_invariant
+from everlong.testing.stream import Stream, random_layout
+from tests.laws.catalogue import CATALOGUE, combination
 from tests.laws.mutants.base import Mutant
 from tests.laws.mutants.split_invariant import NOT_SPLIT_INVARIANT, NOT_SPLIT_INVARIANT_RAGGED
-from tests.laws.split_invariant import check_carried, check_split_invariant
-from tests.laws.stream import Stream, cuts, random_layout, seeds
+from tests.laws.strategies import cuts, seeds
 
 T = 13
 SINGLES = list(range(1, T))

@@ -8,6 +8,20 @@
 of which it may leave out any.
 """
 
-from tests.laws.entries import attention, delta, dilated, engram, experts, infini, linear, mamba, mod, resolution, stack
+from tests.laws.entries import (
+    attention,
+    delta,
+    dilated,
+    engram,
+    experts,
+    granite,
+    infini,
+    linear,
+    mamba,
+    mamba3,
+    mod,
+    resolution,
+    stack,
+)
 
-ENTRIES = [attention, dilated, linear, infini, engram, stack, mod, experts, mamba, delta, resolution]
+ENTRIES = [attention, dilated, linear, infini, engram, stack, mod, experts, mamba, mamba3, granite, delta, resolution]

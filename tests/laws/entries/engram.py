@@ -10,9 +10,10 @@ from everlong.memory.compression import Compression
 from everlong.memory.engram import Engram
 from everlong.memory.gate import Sigmoid
 from everlong.memory.hashing import NGramHash, layer_hashes
+from everlong.memory.ngram_head import NGramHeads
 from everlong.memory.over_encoding import OverEncoding
 from everlong.memory.short_convolution import ShortConvolution
-from tests.laws.stream import VOCABULARY
+from everlong.testing.stream import VOCABULARY
 
 COMPRESSION = Compression.pack([i if i < 3 else 3 + i % 4 for i in range(VOCABULARY)])
 
@@ -35,6 +36,11 @@ def convolution(taps: int, dilation: int, branches: int = 1) -> ShortConvolution
     return ShortConvolution.Config(width=8, taps=taps, dilation=dilation, branches=branches)
 
 
+def heads(orders: tuple[int, ...], window: int) -> NGramHeads.Config:
+    """N-gram heads of a few compressed ids, so that n-grams come again."""
+    return NGramHeads.Config(width=8, vocabulary=VOCABULARY, orders=orders, window=window, compression=COMPRESSION)
+
+
 PARTS: dict[str, Config] = {
     "engram": engram(orders=(2, 3), heads=2),
     "engram, of single tokens": engram(orders=(1,), heads=1),
@@ -50,11 +56,12 @@ PARTS: dict[str, Config] = {
     "short convolution, of one tap": convolution(1, 5),
     "short convolution, dilated, branches": convolution(3, 4, branches=2),
     "over-encoding": OverEncoding.Config(width=8, hash=hashes(orders=(2, 3), heads=2), row_width=3),
+    "n-gram heads": heads(orders=(1, 2, 4), window=6),
 }
 
 _SMALL = {"orders": (2, 4), "rows": 7, "row_width": 3}
 SHRUNK: dict[str, dict[str, Any]] = {
-    "engram": {"window": 5, "memory_layers": (0,), **_SMALL},
+    "engram": {"window": 5, "memory_layers": (0,), "ngram_heads": (1, 3), "ngram_window": 6, **_SMALL},
     "over-encoding": {"window": 5, **_SMALL},
 }
 
@@ -65,4 +72,9 @@ def memory(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
     return engram(orders=(1, 1 + draw.randint(1, 6)), heads=shape["heads"], convolution=convolved)
 
 
-MIXERS = [memory]
+def recent(draw: random.Random, _shape: dict[str, Any]) -> Part.Config:
+    """Heads of single tokens, and of n-grams."""
+    return heads(orders=(1, 1 + draw.randint(1, 4)), window=draw.randint(1, 9))
+
+
+MIXERS = [memory, recent]

@@ -9,16 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from everlong import Config, Part, Span
+from everlong import Config, LanguageModel, Part, Span
+from everlong.model.entropy import EntropyRise, EntropyThreshold
+from everlong.resolution.capped import Capped
 from everlong.resolution.chunkers import Chunker, FixedPatches, Opening, SpaceLike
+from everlong.resolution.convolutions import Convolutions
 from everlong.resolution.hierarchy import Hierarchy
-from everlong.resolution.megabyte import Megabyte
+from everlong.resolution.megabyte import CrossPatchMegabyte, Megabyte
 from everlong.resolution.patches import Patches
 from everlong.resolution.routing import PaperRouting, Routing
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.linear_attention import LinearAttention
+from everlong.sequence.patch_attention import PatchAttention
+from everlong.testing.stream import VOCABULARY
 from tests.laws.entries.shared import ROPE, block, stack
-from tests.laws.stream import VOCABULARY
 
 SHAPE: dict[str, Any] = {"heads": 2, "kv_heads": 1}
 WORD = ((3, 9), (14, 14))  # of the laws' small vocabulary
@@ -55,12 +59,19 @@ def hierarchy(
 SPACES = SpaceLike.Config(width=8, word=WORD, bytes_per_chunk=2.5)
 ROUTED = Routing.Config(width=8, bytes_per_chunk=2.5)
 INSIDE = hierarchy(PaperRouting.Config(width=12, bytes_per_chunk=1.5), full(16))
+SMALL = LanguageModel.Config(vocabulary=VOCABULARY, body=linear(6), context_limit=None)
+DOUBT: dict[str, Any] = {"width": 8, "model": SMALL, "bytes_per_chunk": 2.0}
+RISING = EntropyRise.Config(**DOUBT, threshold=0.0)
 PATCHES: dict[str, Any] = {"width": 8, "patch": 3, "inner": full(12), "local": full(8)}
 
 PARTS: dict[str, Config] = {
     "hierarchy, space-like": hierarchy(SPACES, full(12), linear),
     "hierarchy, learned": hierarchy(ROUTED, block(Attention.Config(width=12, position=None, **SHAPE))),
     "hierarchy, learned inside fixed": hierarchy(FixedPatches.Config(width=8, size=2), INSIDE, normed),
+    "hierarchy, by entropy": hierarchy(EntropyThreshold.Config(**DOUBT, threshold=3.8), full(8)),
+    "hierarchy, by rising entropy, capped": hierarchy(
+        Capped.Config(width=8, inner=RISING, chunks=2, positions=5), linear(8), normed
+    ).replace(room=1.0),
     "patches": Patches.Config(**PATCHES),
     "patches of patches": Patches.Config(
         width=8,
@@ -69,7 +80,21 @@ PARTS: dict[str, Config] = {
         local=linear(8),
     ),
     "megabyte, positions": Megabyte.Config(
-        width=8, patch=4, inner=linear(8), local=full(8), vocabulary=VOCABULARY, positions=30
+        width=8,
+        patch=4,
+        inner=linear(8),
+        local=full(8),
+        vocabulary=VOCABULARY,
+        positions=30,
+        encoder=Convolutions.Config(width=2, taps=(3, 2)),
+    ),
+    "megabyte, across patches": CrossPatchMegabyte.Config(
+        width=8,
+        patch=3,
+        inner=linear(6),
+        local=stack(PatchAttention.Config(width=8, block=3, summary=2, position=ROPE, **SHAPE)),
+        vocabulary=VOCABULARY,
+        positions=None,
     ),
 }
 
@@ -102,7 +127,13 @@ def patched(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
     return Patches.Config(width=shape["width"], patch=draw.choice([1, 2, 4, 8]), inner=mixer, local=mixer)
 
 
-MIXERS = [chunked, patched]
+def across(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
+    """Attention in patches of any size, which sees any end of the patch before."""
+    block = draw.randint(1, 6)
+    return PatchAttention.Config(**shape, block=block, summary=draw.randint(1, block))
+
+
+MIXERS = [chunked, patched, across]
 
 
 def at_nominal_rate(part: Hierarchy) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from everlong import Config, Part, Span
 from everlong.sequence.attention import Attention
 from everlong.sequence.position import Rotary
-from tests.laws.catalogue import shake
+from everlong.testing.example import shake
 
 FULL: dict[str, Any] = {"width": 8, "heads": 2, "kv_heads": 2, "position": None}
 ROPE: dict[str, Any] = {**FULL, "position": Rotary.Config()}

@@ -7,7 +7,7 @@ from torch import Tensor
 from everlong import Span
 from everlong.kernels.pieces import Piece, Pieces, View
 from everlong.sequence.attention import Attention
-from tests.laws.mutants import experts, infini, mod, resolution
+from tests.laws.mutants import experts, infini, mamba3, mod, resolution
 from tests.laws.mutants.base import FULL, Mutant, Toy, toy
 
 
@@ -47,6 +47,7 @@ class LooksUpTheNextToken(Toy):
 
 
 NOT_CAUSAL = [
+    *mamba3.NOT_CAUSAL,
     *experts.NOT_CAUSAL,
     *resolution.NOT_CAUSAL,
     *mod.NOT_CAUSAL,

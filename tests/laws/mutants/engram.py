@@ -10,8 +10,10 @@ from torch import Tensor
 
 from everlong import Span
 from everlong.memory.engram import Engram, EngramState
+from everlong.memory.ngram_head import NGramHeads, NGramHeadState
 from everlong.memory.short_convolution import ShortConvolution, ShortConvolutionState
 from tests.laws.entries.engram import COMPRESSION, hashes
+from tests.laws.entries.engram import heads as ngram_heads
 from tests.laws.mutants.base import Mutant
 
 NUMBERS: dict[str, Any] = {"width": 8, "hash": hashes(orders=(2, 3), heads=2), "row_width": 3}
@@ -132,6 +134,47 @@ class NormalisesBranchesTogether(ShortConvolution):
         self.norm.branches = 1
 
 
+class FindsAcrossDocuments(NGramHeads):
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        nowhere = torch.zeros_like(span.ids_BT, dtype=torch.bool)
+        return super().forward(x_BTD, replace(span, start_BT=None if span.plain else nowhere), state)
+
+
+class FindsItself(NGramHeads):
+    """The last place up to t and not before it: what follows there is what is to be predicted."""
+
+    def following(self, span: Span, past_BL: Tensor | None) -> Tensor:
+        token_BTO = super().following(span, past_BL)
+        return torch.cat([span.ids_BT[:, 1:, None].expand(-1, -1, len(self.orders)), token_BTO[:, -1:]], dim=1)
+
+
+class FindsNothingBeforeTheCall(NGramHeads):
+    def following(self, span: Span, past_BL: Tensor | None) -> Tensor:
+        return super().following(span, None)
+
+
+class KeepsOneTokenOnly(NGramHeads):
+    def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
+        y_BTD, new = super().forward(x_BTD, span, state)
+        past_BL = new.past_BL.clone()
+        past_BL[:, :-1] = -1
+        return y_BTD, NGramHeadState(past_BL)
+
+
+class LooksBeyondTheWindow(NGramHeads):
+    def __init__(self, config: NGramHeads.Config) -> None:
+        super().__init__(config)
+        self.window += 1
+
+
+class SharesItsVectors(NGramHeads):
+    """Every order gets the vectors of the first."""
+
+    def following(self, span: Span, past_BL: Tensor | None) -> Tensor:
+        token_BTO = super().following(span, past_BL)
+        return token_BTO - torch.arange(len(self.orders)) * (self.nothing + 1)
+
+
 def mutant(part: type[Engram], message: str, **numbers: Any) -> Mutant:
     return Mutant(part, message, NUMBERS | numbers, Engram.Config)
 
@@ -140,13 +183,22 @@ def convolution(part: type[ShortConvolution], message: str) -> Mutant:
     return Mutant(part, message, CONVOLUTION, ShortConvolution.Config)
 
 
+HEADS = ngram_heads(orders=(1, 2), window=4)
+
+
+def heads(part: type[NGramHeads], message: str) -> Mutant:
+    return Mutant(part, message, {name: getattr(HEADS, name) for name in vars(HEADS)}, NGramHeads.Config)
+
+
 COMPRESSED = hashes(orders=(1, 3), heads=1, compression=COMPRESSION)
 
+NOT_CAUSAL = [heads(FindsItself, "what comes after")]
 NOT_ISOLATED = [
     mutant(CrossesDocuments, "itself alone"),
     mutant(HashesPadding, "itself alone"),
     convolution(ConvolvesAcrossDocuments, "itself alone"),
     convolution(ConvolvesPadding, "itself alone"),
+    heads(FindsAcrossDocuments, "itself alone"),
 ]
 NOT_SPLIT_INVARIANT = [
     mutant(BeginsEveryCallAnew, "the output: differs"),
@@ -154,6 +206,8 @@ NOT_SPLIT_INVARIANT = [
     mutant(HashesRawHistory, "differs", hash=COMPRESSED),
     convolution(ForgetsItsPast, "the output: differs"),
     convolution(KeepsInputsAsTheyCame, "the output: differs"),
+    heads(FindsNothingBeforeTheCall, "the output: differs"),
+    heads(KeepsOneTokenOnly, "differs"),
 ]
 NOT_BOUNDED = [convolution(KeepsTooMuch, "the state holds")]
 NOT_THE_ORACLE = [
@@ -162,4 +216,6 @@ NOT_THE_ORACLE = [
     convolution(ConvolvesWithoutDilation, "against the oracle: the output"),
     convolution(ReversesTaps, "against the oracle: the output"),
     convolution(NormalisesBranchesTogether, "against the oracle: the output"),
+    heads(LooksBeyondTheWindow, "against the oracle: the output"),
+    heads(SharesItsVectors, "against the oracle: the output"),
 ]

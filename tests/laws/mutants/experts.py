@@ -10,6 +10,7 @@ from torch import Tensor
 from everlong import Span
 from everlong.core.exact import exactly
 from everlong.width.experts import Experts
+from everlong.width.noop_experts import NoOpExperts
 from tests.laws.mutants.base import Mutant
 
 NUMBERS: dict[str, Any] = {"width": 8, "hidden": 6, "experts": 4, "active": 2}
@@ -74,6 +75,19 @@ class DeclaresAllExperts(Experts):
         return super().flops(T) * self.experts // self.active
 
 
+class NormalisesWithoutNoOps(NoOpExperts):
+    """The weights of the experts that compute sum to one, whatever else was chosen: nothing is ever left out."""
+
+    def compute(self, x_ND: Tensor, order_M: Tensor, weight_NK: Tensor, count_E: Tensor) -> Tensor:
+        own_NK = torch.zeros(weight_NK.numel()).index_fill(0, order_M, 1.0).view_as(weight_NK).to(weight_NK.dtype)
+        total_N1 = (weight_NK * own_NK).sum(-1, keepdim=True)
+        return super().compute(x_ND, order_M, weight_NK / total_N1, count_E)
+
+
+def noops(part: type[NoOpExperts], message: str) -> Mutant:
+    return Mutant(part, message, NUMBERS | {"experts": 3, "noops": 3}, NoOpExperts.Config)
+
+
 def mutant(part: type[Experts], message: str) -> Mutant:
     return Mutant(part, message, NUMBERS, Experts.Config)
 
@@ -85,5 +99,6 @@ NOT_THE_ORACLE = [
     mutant(WeighsWithTheBias, "against the oracle: the output"),
     mutant(MixesUpItsOrder, "against the oracle: the output"),
     mutant(LeavesTheRouterUntaught, "the gradient of"),
+    noops(NormalisesWithoutNoOps, "against the oracle: the output"),
 ]
 NOT_ACCOUNTED = [mutant(DeclaresAllExperts, "FLOPs, declared")]

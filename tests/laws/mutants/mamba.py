@@ -14,6 +14,7 @@ from everlong.kernels.ssd import ssd
 from everlong.sequence.mamba import Mamba2
 from everlong.sequence.mamba_pieces import step_sizes
 from everlong.sequence.mamba_rows import Rows
+from tests.laws.mutants import mamba3
 from tests.laws.mutants.base import Mutant
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "head_size": 4, "state_size": 3}
@@ -146,12 +147,19 @@ def mutants(message: str, *parts: type[Mamba2], numbers: dict[str, Any] = SMALL)
     return [Mutant(part, message, numbers, Mamba2.Config) for part in parts]
 
 
-NOT_SPLIT_INVARIANT = mutants("the output: differs", ForgetsTheConvolution, ForgetsTheSums)
-NOT_SPLIT_INVARIANT_RAGGED = mutants("differs", RemembersPadding, KeepsPaddingInTheConvolution)
-NOT_ISOLATED = mutants("itself alone", LeaksTheSums, LeaksTheConvolution)
-NOT_BOUNDED = mutants("the state holds", DeclaresTheSumsOnly)
-NOT_ACCOUNTED = mutants("positions take", CountsTheConvolution)
+NOT_SPLIT_INVARIANT = [
+    *mutants("the output: differs", ForgetsTheConvolution, ForgetsTheSums),
+    *mamba3.NOT_SPLIT_INVARIANT,
+]
+NOT_SPLIT_INVARIANT_RAGGED = [
+    *mutants("differs", RemembersPadding, KeepsPaddingInTheConvolution),
+    *mamba3.NOT_SPLIT_INVARIANT_RAGGED,
+]
+NOT_ISOLATED = [*mutants("itself alone", LeaksTheSums, LeaksTheConvolution), *mamba3.NOT_ISOLATED]
+NOT_BOUNDED = [*mutants("the state holds", DeclaresTheSumsOnly), *mamba3.NOT_BOUNDED]
+NOT_ACCOUNTED = [*mutants("positions take", CountsTheConvolution), *mamba3.NOT_ACCOUNTED]
 NOT_THE_ORACLE = [
+    *mamba3.NOT_THE_ORACLE,
     *mutants("auto against the oracle: the output", GatesAfterTheNorm, SkipsWithTheStep, DecaysWhatItAdds),
     *mutants("auto against the oracle: the output", SwapsGroups, NormalisesAllGroupsTogether, numbers=GROUPS),
     *mutants("auto against the oracle: the gradient", LosesAGradient),

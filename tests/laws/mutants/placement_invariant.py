@@ -11,7 +11,7 @@ from everlong import Span
 from everlong.kernels import attention as kernel
 from everlong.sequence.attention import Attention
 from everlong.sequence.linear_attention import LinearAttention, LinearAttentionState
-from tests.laws.mutants import dilated, engram, experts, infini, mamba, mod, resolution
+from tests.laws.mutants import dilated, engram, experts, granite, infini, mamba, mod, resolution
 from tests.laws.mutants.base import FULL, LINEAR, Mutant, Toy
 
 
@@ -57,6 +57,7 @@ class CountsThreads(Toy):
 
 
 NOT_PLACEMENT_INVARIANT = [
+    *granite.NOT_THE_ORACLE,
     *experts.NOT_THE_ORACLE,
     *resolution.NOT_THE_ORACLE,
     *mod.NOT_THE_ORACLE,

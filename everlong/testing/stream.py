@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
-from hypothesis import strategies as st
 from torch import Tensor
 
-from everlong import Span
+from everlong.core.span import Span
 
 VOCABULARY = 17
 
@@ -121,11 +120,3 @@ def random_layout(stream: Stream, seed: int, padding: float = 0.3, ends: float =
     document_BT = ((draw_BT < ends) & real_BT).cumsum(1)
     junk_BT = torch.randint(90, 99, stream.shape, generator=generator)
     return replace(stream, document_BT=torch.where(real_BT, document_BT, junk_BT), real_BT=real_BT)
-
-
-def cuts(T: int) -> st.SearchStrategy[list[int]]:
-    """Positions before which to cut a stream of T."""
-    return st.lists(st.integers(1, T - 1), max_size=T - 1, unique=True)
-
-
-seeds = st.integers(0, 2**16)

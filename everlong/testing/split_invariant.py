@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from everlong.core.state import state_tensors
-from tests.laws.compare import assert_near, assert_states_near, gradients_of, pattern
-from tests.laws.stream import Stream
+from everlong.testing.compare import assert_near, assert_states_near, gradients_of, pattern
+from everlong.testing.stream import Stream
 
 
 def check_split_invariant(part: nn.Module, stream: Stream, cuts: Sequence[int]) -> None:

@@ -33,9 +33,12 @@ def assert_states_near(actual: Any, expected: Any, tolerance: float) -> None:
 
 
 def gradients_of(loss: Tensor, inputs: Iterable[Tensor]) -> list[Tensor]:
-    """Gradients with all their rows; that of a table as it comes holds only those which were looked up."""
-    found = torch.autograd.grad(loss, list(inputs), allow_unused=True, materialize_grads=True)
-    return [gradient.to_dense() for gradient in found]
+    """Gradients with all their rows; that of a table as it comes holds only those which were looked up. Of a frozen
+    parameter it is zero."""
+    inputs = list(inputs)
+    learnt = [x for x in inputs if x.requires_grad]
+    found = iter(torch.autograd.grad(loss, learnt, allow_unused=True, materialize_grads=True))
+    return [next(found).to_dense() if x.requires_grad else torch.zeros_like(x) for x in inputs]
 
 
 def pattern(x: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tests.laws.compare import assert_near, gradients_of, pattern
-from tests.laws.stream import Stream
+from everlong.testing.compare import assert_near, gradients_of, pattern
+from everlong.testing.stream import Stream
 
 HUGE = 1e30  # what padding may hold, in float64 and squared
 

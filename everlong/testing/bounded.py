@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from everlong.core.state import state_bytes, state_tensors
-from tests.laws.stream import Stream
+from everlong.testing.stream import Stream
 
 LENGTHS = (1, 2, 4, 5, 8, 15)
 

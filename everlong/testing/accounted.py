@@ -11,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from everlong.core.accounting import parameter_count, parameter_hints
 from everlong.core.state import state_bytes
 from everlong.kernels.attention import attention_backend
-from tests.laws.bounded import final_state
-from tests.laws.stream import Stream
+from everlong.testing.bounded import final_state
+from everlong.testing.stream import Stream
 
 
 def check_accounted(part: Any, width: int, T: int = 11) -> None:

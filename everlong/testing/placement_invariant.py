@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from everlong.kernels.attention import attention_backend
-from tests.laws.compare import assert_near, gradients_of, pattern
-from tests.laws.stream import Stream, place
+from everlong.testing.compare import assert_near, gradients_of, pattern
+from everlong.testing.stream import Stream, place
 
 Oracle = Callable[[Mapping[str, Tensor], Stream], Tensor]
 """From the part's weights by name, and a stream, to the outputs; only the real ones count."""

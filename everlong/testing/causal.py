@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from tests.laws.compare import assert_near, pattern
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.compare import assert_near, pattern
+from everlong.testing.stream import Stream, random_layout
 
 
 def check_causal(part: nn.Module, stream: Stream) -> None:
