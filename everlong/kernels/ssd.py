@@ -17,9 +17,14 @@ never by a decay of minus infinity.
 
 The backward pass keeps the inputs, the outputs, and the state before each block. The gradient of s needs no products
 of its own: s_t multiplies Y_t and divides X_t, so it is <gY_t, Y_t> - <gX_t, X_t>, and <gS', S'> more at the end.
+
+This plain form is the definition. On CUDA, in float32 and where Triton is installed, the kernels of `ssd_triton.py`
+compute the same.
 """
 
 from __future__ import annotations
+
+from importlib.util import find_spec
 
 import torch
 from einops import rearrange
@@ -28,7 +33,10 @@ from torch import Tensor
 
 from everlong.core.config import check_divides
 from everlong.core.errors import ContextError
-from everlong.kernels.ssd_blocks import blocks, cut_block, gradients, output, states_of
+from everlong.kernels.ssd_blocks import blocks, check_documents, cut_block, gradients, output, states_of
+
+TRITON = find_spec("triton") is not None
+"""Whether the kernels for CUDA can be used; without Triton the plain form runs there, too."""
 
 
 def ssd(
@@ -57,22 +65,53 @@ def ssd(
         ConfigError: the groups do not divide the heads.
         ContextError: no positions, a state of another shape, or documents that go backwards.
     """
+    exact = torch.promote_types(x_BTHP.dtype, torch.float32)
+    a_BTH = dt_BTH.to(exact) * A_H.to(exact)
+    return decaying_sum(x_BTHP, dt_BTH, a_BTH, B_BTGN, C_BTGN, state=state, documents=documents)
+
+
+def decaying_sum(
+    x_BTHP: Float[Tensor, "b t h p"],
+    w_BTH: Float[Tensor, "b t h"],
+    a_BTH: Float[Tensor, "b t h"],
+    B_BTGN: Float[Tensor, "b t g n"],
+    C_BTGN: Float[Tensor, "b t g n"],
+    *,
+    state: Float[Tensor, "*given"] | None = None,
+    documents: Int64[Tensor, "b t"] | None = None,
+) -> tuple[Float[Tensor, "b t h p"], Float[Tensor, "b g n j"]]:
+    """The same with weights and decays of their own: S_t = exp(a_t) S_{t-1} + B_t (w_t x_t)^T, y_t = C_t^T S_t.
+
+    Args:
+        w_BTH: weights; 0 where a position is not real.
+        a_BTH: log decays, at most 0; 0 where a position is not real.
+
+    Other arguments, what is returned and what is raised are those of `ssd`.
+    """
     (B, T, H, P), (G, N) = x_BTHP.shape, B_BTGN.shape[2:]
     check_divides(G, H, "ssd groups", "heads")
     exact = torch.promote_types(x_BTHP.dtype, torch.float32)
-    x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN = (z.to(exact) for z in (x_BTHP, dt_BTH, A_H, B_BTGN, C_BTGN))
+    x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN = (z.to(exact) for z in (x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN))
     shape = B, G, N, H // G * P
     if T == 0:
         raise ContextError("x_BTHP", "0 positions", "must hold at least one position")
     if state is not None and state.shape != shape:
         raise ContextError("state", tuple(state.shape), f"must be {shape}: pass what this very part returned")
     s_BGNJ = x_BTHP.new_zeros(shape) if state is None else state.to(exact)
-    a_BTH = dt_BTH * A_H
     if T == 1:
-        return _step(x_BTHP, dt_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ, documents)
-    inputs = [z.contiguous() for z in (x_BTHP, dt_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ)]
-    y_BTHP, s_BGNJ, _ = _ssd(*inputs, documents)
+        return _step(x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ, documents)
+    inputs = [z.contiguous() for z in (x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ)]
+    if by_triton(x_BTHP):
+        from everlong.kernels.ssd_triton import ssd_triton as chunked
+    else:
+        chunked = _ssd
+    y_BTHP, s_BGNJ, _ = chunked(*inputs, documents)
     return y_BTHP, s_BGNJ
+
+
+def by_triton(x: Tensor) -> bool:
+    """Whether the kernels of `ssd_triton.py` compute what begins with `x`: in float32, on CUDA, where Triton is."""
+    return TRITON and x.device.type == "cuda" and x.dtype == torch.float32
 
 
 def _step(
@@ -81,7 +120,13 @@ def _step(
     """One position, by the recurrence itself."""
     (B, _, H, P), G = x_B1HP.shape, B_B1GN.shape[2]
     decay_BH = a_B1H[:, 0].exp() if doc_B1 is None else a_B1H[:, 0].exp() * (doc_B1 == 0)
-    X_BG1J = (x_B1HP * dt_B1H[..., None]).view(B, G, 1, -1)
+    X_B1HP = x_B1HP * dt_B1H[..., None]
+    if by_triton(x_B1HP) and not torch.is_grad_enabled():
+        from everlong.kernels.ssd_triton import step_triton
+
+        y_BHP, s_BGNJ = step_triton(X_B1HP[:, 0], decay_BH, B_B1GN[:, 0], C_B1GN[:, 0], s_BGNJ)
+        return y_BHP[:, None], s_BGNJ
+    X_BG1J = X_B1HP.view(B, G, 1, -1)
     s_BGNJ = s_BGNJ * decay_BH.view(B, G, 1, -1, 1).expand(-1, -1, -1, -1, P).flatten(-2)
     s_BGNJ = s_BGNJ + B_B1GN.transpose(1, 2).transpose(2, 3) @ X_BG1J
     return (C_B1GN.transpose(1, 2) @ s_BGNJ).view(B, 1, H, P), s_BGNJ
@@ -97,8 +142,7 @@ def _ssd(
     x: Tensor, dt: Tensor, a: Tensor, B: Tensor, C: Tensor, state: Tensor, documents: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs, the last state, and the state before every block."""
-    if documents is not None and bool((documents.diff(dim=1, prepend=documents.new_zeros(len(x), 1)) < 0).any()):
-        raise ContextError("documents", "falling numbers", "must not fall along a row, nor begin below 0")
+    check_documents(documents)
     whole, y, saved = [x, dt, a, B, C], torch.empty_like(x), []
     for start, length, chunk in blocks(x.shape[1]):
         saved.append(state)

@@ -13,6 +13,8 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from everlong.core.errors import ContextError
+
 CHUNK = 64  # positions of a factored chunk: the fastest of 16 .. 256 on a CPU
 PAIRWISE = 16  # positions of a pairwise chunk: short, since its work and the rounding of its sums grow with it
 BLOCK = 512  # positions whose chunks are held at once; the state is kept once a block
@@ -59,6 +61,12 @@ class Block(NamedTuple):
     key: Tensor  # b c g q n, B as the state gets it
     query: Tensor  # b c g q n, C as it meets the state
     values: Tensor  # b c g q j, X times the key's decay
+
+
+def check_documents(documents: Tensor | None) -> None:
+    """Raises ContextError if documents go backwards."""
+    if documents is not None and bool((documents.diff(dim=1, prepend=torch.zeros_like(documents[:, :1])) < 0).any()):
+        raise ContextError("documents", "falling numbers", "must not fall along a row, nor begin below 0")
 
 
 def blocks(T: int) -> Iterator[tuple[int, int, int]]:

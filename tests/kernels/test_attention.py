@@ -16,9 +16,9 @@ from everlong.kernels import attention as kernel
 from everlong.kernels import attention_cpu
 from everlong.kernels.attention import attend, attention, attention_backend, reference
 from everlong.kernels.pieces import Piece, View, encode
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
 from tests.kernels.random_pieces import Problem, problem
-from tests.laws.compare import assert_near, pattern
 from tests.oracles import pieces as oracle
 
 Attention = Callable[..., tuple[Tensor, Tensor]]

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from everlong.core.errors import ContextError
 from everlong.kernels.causal_convolution import convolve
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 
 
 @pytest.mark.parametrize("taps", [1, 2, 4, 7])

@@ -15,8 +15,8 @@ from torch import Tensor
 from everlong.core.errors import ContextError
 from everlong.kernels import delta_rule as kernel
 from everlong.kernels.delta_rule import delta_rule
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
 
 Q = 8  # positions of a chunk, in these tests
 Rule = Callable[..., tuple[Tensor, Tensor]]

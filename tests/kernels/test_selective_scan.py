@@ -12,8 +12,8 @@ from torch import Tensor
 from everlong.core.errors import ContextError
 from everlong.kernels import selective_scan as kernel
 from everlong.kernels.selective_scan import selective_scan
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
 
 Q = 4  # positions of a chunk, in these tests
 

@@ -15,8 +15,8 @@ from everlong.core.errors import ConfigError, ContextError
 from everlong.kernels import ssd as kernel
 from everlong.kernels import ssd_blocks
 from everlong.kernels.ssd import ssd
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
 
 Q = 8  # positions of a chunk, in these tests
 

@@ -14,8 +14,8 @@ import torch
 
 from everlong import LanguageModel
 from everlong.core.state import detach
+from everlong.testing.compare import assert_near, assert_states_near, gradients_of
 from tests.laws.catalogue import shrunken
-from tests.laws.compare import assert_near, assert_states_near, gradients_of
 
 BROKEN = {"engram", "engram-moe", "hnet", "hnet2", "infini-mod", "mod", "moe", "over-encoding", "spacebyte"}
 """Families whose graph breaks: where a table is looked up, since its gradient is sparse, or where the number of chunks,

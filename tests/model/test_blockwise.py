@@ -10,8 +10,8 @@ from everlong import LanguageModel
 from everlong.core.errors import ConfigError
 from everlong.model.blockwise import blockwise
 from everlong.sequence.blockwise import BlockwiseAttention
-from tests.laws.catalogue import shake
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
+from everlong.testing.example import shake
 
 SIZE = {"layers": 2, "width": 16, "heads": 2, "hidden": 16, "vocabulary": 17}
 

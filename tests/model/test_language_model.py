@@ -16,8 +16,9 @@ from everlong import LanguageModel
 from everlong.core.errors import ConfigError, ContextError
 from everlong.core.state import repeat_rows, select_rows
 from everlong.sequence.attention import Attention
-from tests.laws.catalogue import FAMILIES, SHRUNK, shake
-from tests.laws.compare import assert_near, assert_states_near
+from everlong.testing.compare import assert_near, assert_states_near
+from everlong.testing.example import shake
+from tests.laws.catalogue import FAMILIES, SHRUNK
 
 V = 259
 

@@ -9,7 +9,7 @@ import torch
 
 import everlong
 from everlong import LanguageModel, config_from_dict
-from everlong.core.accounting import active_parameter_count, parameter_hints
+from everlong.core.accounting import active_parameter_count, parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
 from everlong.model.presets import OWN_SIZES, SIZES
 from everlong.model.stack import Block, Stack
@@ -21,6 +21,7 @@ PARAMETERS["130m"], PARAMETERS["780m"], PARAMETERS["790m"] = (1.6e8, 1.7e8), (8.
 PARAMETERS["megabyte:paper"] = (9e8, 1e9)
 PARAMETERS["large"], PARAMETERS["xl"] = (6.7e8, 8.8e8), (1.2e9, 1.7e9)  # of H-Net
 PARAMETERS["27b"] = PARAMETERS["40b"] = (2.9e9, 3.3e9)  # of Engram, beside its tables
+PARAMETERS |= dict.fromkeys(("moe:27b", "engram-moe:27b", "engram-moe:40b"), (4.2e9, 4.4e9))  # with all of attention
 
 
 def test_names() -> None:
@@ -40,6 +41,15 @@ def test_sizes(name: str) -> None:
     assert low <= active_parameter_count(model) - tables <= high
     assert model.config == everlong.config(name)
     assert config_from_dict(model.config.to_dict()) == model.config
+
+
+@pytest.mark.parametrize(
+    ("name", "total"), [("moe:27b", 26.7e9), ("engram-moe:27b", 26.7e9), ("engram-moe:40b", 39.5e9)]
+)
+def test_the_engram_papers_totals(name: str, total: float) -> None:
+    """Of table 5, with embedding and head."""
+    with torch.device("meta"):
+        assert parameter_count(everlong.build(name)) == pytest.approx(total, rel=0.01)
 
 
 def test_overrides_reach_the_parts() -> None:

@@ -14,8 +14,8 @@ from everlong.core.config import config_from_dict
 from everlong.core.errors import CheckpointError, ConfigError
 from everlong.model import torchscale
 from everlong.model.torchscale import TorchscaleEncoder, gigapath, load_torchscale
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
 from tests.oracles import torchscale as oracle
 
 SMALL = TorchscaleEncoder.Config(

@@ -5,6 +5,30 @@ on. It knows no batch, no cache, no chunk and no kernel, and shares no code with
 registers the oracles of all parts.
 """
 
-from tests.oracles import attention, delta, engram, experts, infini, mamba, mixture_of_depths, resolution, stack
+from tests.oracles import (
+    attention,
+    delta,
+    engram,
+    experts,
+    granite,
+    infini,
+    mamba,
+    mamba3,
+    mixture_of_depths,
+    resolution,
+    stack,
+)
 
-__all__ = ["attention", "delta", "engram", "experts", "infini", "mamba", "mixture_of_depths", "resolution", "stack"]
+__all__ = [
+    "attention",
+    "delta",
+    "engram",
+    "experts",
+    "granite",
+    "infini",
+    "mamba",
+    "mamba3",
+    "mixture_of_depths",
+    "resolution",
+    "stack",
+]

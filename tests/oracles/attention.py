@@ -12,13 +12,16 @@ from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.blockwise import BlockwiseAttention
 from everlong.sequence.dilated import DilatedAttention
 from everlong.sequence.linear_attention import LinearAttention
+from everlong.sequence.patch_attention import PatchAttention
 from everlong.sequence.sparse import SparseAttention
 from tests.oracles import dilated
 from tests.oracles.parts import Weights, heads, oracle, phi
 from tests.oracles.pattern import pattern, scores
 
 
-@oracle(Attention.Config, WindowAttention.Config, SparseAttention.Config, BlockwiseAttention.Config)
+@oracle(
+    Attention.Config, WindowAttention.Config, SparseAttention.Config, BlockwiseAttention.Config, PatchAttention.Config
+)
 def attention(config: Attention.Config, weights: Weights, x_TD: Tensor, _ids_T: Tensor) -> Tensor:
     """o_t = sum_s softmax_s(q_t k_s / sqrt(E)) v_s over the s that t sees; head h shares key/value head h G / H."""
     E, T = config.width // config.heads, len(x_TD)

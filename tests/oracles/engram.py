@@ -11,6 +11,7 @@ from torch import Tensor
 from everlong.memory.engram import Engram
 from everlong.memory.gate import Sigmoid
 from everlong.memory.hashing import NGramHash
+from everlong.memory.ngram_head import NGramHeads
 from everlong.memory.over_encoding import OverEncoding
 from everlong.memory.short_convolution import ShortConvolution
 from tests.oracles.parts import Weights, norm, oracle, under
@@ -75,3 +76,22 @@ def remembered(hash: NGramHash.Config, weights: Weights, ids_T: Tensor) -> list[
                 offset += prime
         found.append(torch.cat([weights["table.rows"][address] for address in addresses]))
     return found
+
+
+@oracle(NGramHeads.Config)
+def ngram_heads(config: NGramHeads.Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -> Tensor:
+    """x_t + sum_n E_n[x_{u+1}], u the last of the W positions before t at which the last n tokens are those at t."""
+    ids, rows, V = ids_T.tolist(), [], config.vocabulary
+    words = ids if config.compression is None else [config.compression.unpack().tolist()[i] for i in ids]
+    for t in range(len(ids)):
+        y_D = x_TD[t]
+        for o, n in enumerate(config.orders):
+            said = [
+                u
+                for u in range(max(n - 1, t - config.window), t)
+                if words[u - n + 1 : u + 1] == words[t - n + 1 : t + 1]
+            ]
+            token = ids[said[-1] + 1] if said and t >= n - 1 else V
+            y_D = y_D + weights["after.weight"][o * (V + 1) + token]
+        rows.append(y_D)
+    return torch.stack(rows)

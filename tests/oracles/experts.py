@@ -10,13 +10,15 @@ from torch import Tensor
 
 from everlong.width.experts import Experts
 from everlong.width.experts_balance import BiasBalance
+from everlong.width.noop_experts import NoOpExperts
 from tests.oracles.parts import Weights, oracle, under
 from tests.oracles.stack import swiglu
 
 
-@oracle(Experts.Config)
+@oracle(Experts.Config, NoOpExperts.Config)
 def experts(config: Experts.Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -> Tensor:
-    """y = c sum s_e f_e(x) / sum s_e over the k experts of largest s_e + b_e, one position and expert at a time."""
+    """y = c sum s_e f_e(x) / sum s_e over the k experts of largest s_e + b_e, one position and expert at a time;
+    f_e = 0 of those behind the E that compute."""
     rows = []
     for x_D in x_TD:
         logit_E = weights["router.weight"] @ x_D
@@ -27,9 +29,10 @@ def experts(config: Experts.Config, weights: Weights, x_TD: Tensor, ids_T: Tenso
         )
         b_E = weights["balance.bias_E"] if isinstance(config.balance, BiasBalance.Config) else 0 * s_E
         preferred = (s_E + b_E).tolist()
-        chosen = sorted(range(config.experts), key=preferred.__getitem__, reverse=True)[: config.active]
+        chosen = sorted(range(config.choices), key=preferred.__getitem__, reverse=True)[: config.active]
         total = sum(s_E[e] for e in chosen) if config.active > 1 else 1.0
-        rows.append(config.scale * sum(s_E[e] / total * expert(weights, e, x_D, config.hidden) for e in chosen))
+        computed = [s_E[e] / total * expert(weights, e, x_D, config.hidden) for e in chosen if e < config.experts]
+        rows.append(config.scale * sum(computed, torch.zeros_like(x_D)))
     y_TD = torch.stack(rows)
     return y_TD + swiglu(None, under(weights, "common."), x_TD, ids_T) if config.shared else y_TD
 

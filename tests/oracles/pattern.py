@@ -14,6 +14,7 @@ from torch import Tensor
 
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.blockwise import BlockwiseAttention
+from everlong.sequence.patch_attention import PatchAttention
 from everlong.sequence.position import Position, XPos
 from everlong.sequence.sparse import SparseAttention
 
@@ -39,6 +40,8 @@ def sees(config: Attention.Config, t: int, s: int) -> bool:
         return t - config.window < s <= t
     if isinstance(config, BlockwiseAttention.Config):
         return s <= t and s // config.block >= t // config.block - 1
+    if isinstance(config, PatchAttention.Config):
+        return t // config.block * config.block - config.summary <= s <= t
     if isinstance(config, SparseAttention.Config):
         own = s <= t and s // config.block == t // config.block
         summary = s < t // config.block * config.block and s % config.block >= config.block - config.summary

@@ -10,10 +10,13 @@ import math
 import torch
 from torch import Tensor
 
+from everlong.model.entropy import EntropyRise, EntropyThreshold
 from everlong.model.tied import TiedLanguageModel
+from everlong.resolution.capped import Capped
 from everlong.resolution.chunkers import Chunker, FixedPatches, SpaceLike
+from everlong.resolution.convolutions import Convolutions
 from everlong.resolution.hierarchy import Hierarchy
-from everlong.resolution.megabyte import Megabyte
+from everlong.resolution.megabyte import CrossPatchMegabyte, Megabyte
 from everlong.resolution.patches import Patches
 from everlong.resolution.routing import PaperRouting, Routing
 from tests.oracles.parts import Weights, oracle, run, under
@@ -22,6 +25,19 @@ from tests.oracles.parts import Weights, oracle, run, under
 def opened(config: Chunker.Config, weights: Weights, e_TD: Tensor, ids: list[int]) -> list[tuple[bool, Tensor | None]]:
     """Whether each position opens a chunk, and its p if the chunker has learnt it."""
     found: list[tuple[bool, Tensor | None]] = []
+    if isinstance(config, Capped.Config):
+        opened_in: dict[int, int] = {}
+        for t, (opens, p) in enumerate(opened(config.inner, under(weights, "inner."), e_TD, ids)):
+            stretch = t // config.positions
+            opened_in[stretch] = opened_in.get(stretch, 0) + opens
+            found.append((opens and opened_in[stretch] <= config.chunks, p))
+        return found
+    if isinstance(config, EntropyThreshold.Config):
+        ids_T = torch.tensor(ids)
+        p_TV = run(config.model, weights, e_TD.new_zeros(len(ids), config.model.body.width), ids_T).softmax(-1)
+        entropy = [-sum(p * math.log2(p) for p in p_V) for p_V in p_TV.tolist()]
+        before = [0.0, *entropy] if isinstance(config, EntropyRise.Config) else [0.0] * len(ids)
+        return [(t == 0 or entropy[t] - before[t] > config.threshold, None) for t in range(len(ids))]
     for t, token in enumerate(ids):
         match config:
             case FixedPatches.Config():
@@ -62,16 +78,34 @@ def hierarchy(config: Hierarchy.Config, weights: Weights, x_TD: Tensor, ids_T: T
     return run(config.decoder, under(weights, "decoder."), inside_TD, ids_T)
 
 
-@oracle(Patches.Config, Megabyte.Config)
+@oracle(Convolutions.Config)
+def convolutions(config: Convolutions.Config, weights: Weights, x_TD: Tensor, _ids_T: Tensor) -> Tensor:
+    """h_t <- h_t + relu(b + sum_j W_j h_{t-j}), layer by layer; W_j are side by side in a layer's matrix."""
+    for i, K in enumerate(config.taps):
+        taps_KGG = weights[f"layers.{i}.weight"].split(config.width, dim=1)
+        rows = []
+        for t, x_D in enumerate(x_TD):
+            heard_D = weights[f"layers.{i}.bias"]
+            for j in range(min(K, t + 1)):
+                heard_D = heard_D + taps_KGG[j] @ x_TD[t - j]
+            rows.append(x_D + heard_D.clamp(min=0))
+        x_TD = torch.stack(rows)
+    return x_TD
+
+
+@oracle(Patches.Config, Megabyte.Config, CrossPatchMegabyte.Config)
 def patches(config: Patches.Config, weights: Weights, x_TD: Tensor, ids_T: Tensor) -> Tensor:
     """Patch by patch: what the inner part is told, what it says to each slot, and the local part on it."""
     P = config.patch
     if isinstance(config, Megabyte.Config):
         h_TG = weights["embed.weight"][ids_T]
         if config.positions is not None:
-            h_TG = torch.cat([h_TG[:1], h_TG[1:] + weights["position.weight"][: len(h_TG) - 1]])
+            position_NG = weights["position.weight"]
+            h_TG = h_TG + torch.cat([position_NG[:1], position_NG[: len(h_TG) - 1]])
     else:
         h_TG = x_TD @ weights["embed.weight"].T
+    if config.encoder is not None:
+        h_TG = run(config.encoder, under(weights, "encoder."), h_TG, ids_T)
     begins = range(0, len(x_TD), P)
     told = [weights["first_patch"].flatten()] + [torch.cat(list(h_TG[n - P + 1 : n + 1])) for n in begins[1:]]
     g_KX = run(config.inner, under(weights, "inner."), torch.stack(told), ids_T[list(begins)])
@@ -81,8 +115,12 @@ def patches(config: Patches.Config, weights: Weights, x_TD: Tensor, ids_T: Tenso
         for p, x_D in enumerate(x_TD[begin : begin + P]):
             heard_D = weights["first_slot"] if p == 0 and k > 0 else x_D
             rows.append(weights["told.weight"] @ g_KX[k].split(config.inner.width // P)[p] + heard_D)
-        outputs.append(run(config.local, under(weights, "local."), torch.stack(rows), ids_T[begin : begin + P]))
-    return torch.cat(outputs)
+        outputs.append(torch.stack(rows))
+    local = under(weights, "local.")
+    if isinstance(config, CrossPatchMegabyte.Config):  # whose attention knows the patches
+        return run(config.local, local, torch.cat(outputs), ids_T)
+    patches = zip(outputs, ids_T.split(P), strict=True)
+    return torch.cat([run(config.local, local, l_PD, ids_P) for l_PD, ids_P in patches])
 
 
 @oracle(TiedLanguageModel.Config)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from everlong.sequence.dilated import dilated_attention
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 
 
 def check(H: int, G: int) -> None:

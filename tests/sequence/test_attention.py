@@ -15,9 +15,9 @@ from everlong.sequence.cache import KeyValues, join, keep_last, select
 from everlong.sequence.linear_attention import LinearAttention
 from everlong.sequence.position import Rotary, XPos
 from everlong.sequence.sparse import SparseAttention, SparseKeyValues
-from tests.laws.compare import assert_near
-from tests.laws.split_invariant import run
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.compare import assert_near
+from everlong.testing.split_invariant import run
+from everlong.testing.stream import Stream, random_layout
 from tests.laws.test_placement_invariant import oracle_of
 
 SHAPE: dict[str, Any] = {"width": 8, "heads": 2, "kv_heads": 1, "position": Rotary.Config()}

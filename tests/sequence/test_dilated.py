@@ -23,10 +23,10 @@ from everlong.sequence.dilated import DilatedAttention, dilated_attention
 from everlong.sequence.dilated_geometry import Geometry, Stretch
 from everlong.sequence.dilation import branches
 from everlong.sequence.position import Rotary, XPos
+from everlong.testing.compare import assert_near, pattern
+from everlong.testing.split_invariant import run as run_stream
+from everlong.testing.stream import Stream, random_layout
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
-from tests.laws.split_invariant import run as run_stream
-from tests.laws.stream import Stream, random_layout
 from tests.laws.test_placement_invariant import oracle_of
 from tests.oracles import dilated as oracle
 from tests.sequence.dilated_problems import Problem, problem

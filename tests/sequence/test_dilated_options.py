@@ -13,9 +13,9 @@ from everlong.core.errors import ConfigError
 from everlong.sequence.dilated import DilatedAttention
 from everlong.sequence.dilated_geometry import Stretch
 from everlong.sequence.position import Rotary, XPos
-from tests.laws.compare import assert_near
-from tests.laws.split_invariant import run as run_stream
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.compare import assert_near
+from everlong.testing.split_invariant import run as run_stream
+from everlong.testing.stream import Stream, random_layout
 from tests.laws.test_placement_invariant import oracle_of
 
 PAPER = ((2048, 4096, 8192, 16384, 32768), (1, 2, 4, 6, 12))

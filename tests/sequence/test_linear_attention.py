@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from everlong import Span
 from everlong.sequence import linear_attention
 from everlong.sequence.linear_attention import LinearAttention
-from tests.laws.compare import assert_near
-from tests.laws.split_invariant import check_split_invariant
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.compare import assert_near
+from everlong.testing.split_invariant import check_split_invariant
+from everlong.testing.stream import Stream, random_layout
 
 CONFIG = LinearAttention.Config(width=8, heads=2)
 

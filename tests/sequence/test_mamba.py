@@ -20,8 +20,8 @@ from everlong.sequence.delta import Decay, DeltaNet
 from everlong.sequence.mamba import Mamba2
 from everlong.sequence.mamba1 import Mamba1
 from everlong.sequence.mamba_pieces import DT_MAX, DT_MIN
-from tests.laws.split_invariant import check_split_invariant
-from tests.laws.stream import Stream, random_layout
+from everlong.testing.split_invariant import check_split_invariant
+from everlong.testing.stream import Stream, random_layout
 
 SMALL: dict[str, Any] = {"width": 8, "heads": 2, "head_size": 4, "state_size": 3}
 DELTA: dict[str, Any] = {"width": 8, "heads": 2, "value_heads": 2, "key_size": 4, "value_size": 3}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from everlong.core.errors import ConfigError, ContextError
 from everlong.sequence.position import Rotary, XPos
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 from tests.oracles.pattern import scores
 
 ROPE = Rotary.Config()

@@ -18,8 +18,8 @@ from everlong.kernels.attention import attention_backend
 from everlong.sequence import torchscale
 from everlong.sequence.dilated import dilated_attention
 from everlong.sequence.torchscale import torchscale_attention
+from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
-from tests.laws.compare import assert_near, pattern
 from tests.oracles import torchscale as oracle
 
 Schedule = tuple[tuple[int, ...], tuple[int, ...]]

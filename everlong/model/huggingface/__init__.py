@@ -1,4 +1,5 @@
-"""Weights of Hugging Face transformers: `Mamba2`, `Mamba`, `Bamba` and `Llama`, loaded and saved by renaming."""
+"""Weights of Hugging Face transformers, loaded and saved by renaming: `Mamba2`, `Mamba`, `Bamba`, `GraniteMoeHybrid`,
+`Llama`."""
 
 from everlong.model.huggingface.checkpoint import from_huggingface, load_huggingface, save_huggingface, to_huggingface
 

@@ -14,13 +14,20 @@ from torch import Tensor
 
 from everlong.core.config import suggest
 from everlong.core.errors import CheckpointError
+from everlong.model.huggingface.granite import GRANITE
 from everlong.model.huggingface.llama import BAMBA, LLAMA
 from everlong.model.huggingface.mamba import MAMBA1, MAMBA2
-from everlong.model.huggingface.scheme import Scheme, Settings
+from everlong.model.huggingface.scheme import Scheme, Settings, rows
 from everlong.model.language_model import LanguageModel
 
-SCHEMES = {scheme.kind: scheme for scheme in (MAMBA2, MAMBA1, BAMBA, LLAMA)}
-CLASSES = {"mamba2": "Mamba2", "mamba": "Mamba", "bamba": "Bamba", "llama": "Llama"}
+SCHEMES = {scheme.kind: scheme for scheme in (MAMBA2, MAMBA1, BAMBA, GRANITE, LLAMA)}
+CLASSES = {
+    "mamba2": "Mamba2",
+    "mamba": "Mamba",
+    "bamba": "Bamba",
+    "granitemoehybrid": "GraniteMoeHybrid",
+    "llama": "Llama",
+}
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 
@@ -73,19 +80,33 @@ def from_huggingface(settings: Settings, tensors: Mapping[str, Tensor]) -> Langu
     if settings.get("tie_word_embeddings") and embedding is not None:
         tensors[names["head.weight"]] = embedding.clone()
     _check(model, names, tensors)
-    model.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()}, assign=True)
+    model.load_state_dict(_parted(model, names, tensors), assign=True)
     return model
 
 
 def to_huggingface(model: LanguageModel) -> tuple[Settings, dict[str, Tensor]]:
     """Settings and tensors of a model, by transformers' names; a head that equals the embedding is left out: tied."""
     scheme, settings = _scheme_of(model.config)
-    tensors = {theirs: model.state_dict()[ours].contiguous() for ours, theirs in scheme.names(model.config).items()}
+    names, own = scheme.names(model.config), model.state_dict()
+    tensors = {theirs: _joined([own[name] for name in ours]) for theirs, ours in rows(names).items()}
     tied = torch.equal(model.head.weight, model.embedding.weight)
     if tied:
-        del tensors[scheme.names(model.config)["head.weight"]]
+        del tensors[names["head.weight"]]
     kind = {"model_type": scheme.kind, "architectures": [f"{CLASSES[scheme.kind]}ForCausalLM"]}
     return kind | settings | {"tie_word_embeddings": tied}, tensors
+
+
+def _parted(model: LanguageModel, names: Mapping[str, str], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters by our names; those that share a tensor get rows of their own."""
+    own, found = model.state_dict(), {}
+    for theirs, ours in rows(names).items():
+        parts = tensors[theirs].split([own[name].shape[0] for name in ours])
+        found |= zip(ours, parts if len(ours) == 1 else (part.clone() for part in parts), strict=True)
+    return found
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def _scheme_of(config: LanguageModel.Config) -> tuple[Scheme, Settings]:
@@ -102,9 +123,10 @@ def _check(model: LanguageModel, names: Mapping[str, str], tensors: Mapping[str,
         remedy = "is not a tensor of this architecture" if name in tensors else "is missing from the checkpoint"
         raise CheckpointError("checkpoint", name, remedy)
     own = model.state_dict()
-    for ours, theirs in names.items():
-        if own[ours].shape != tensors[theirs].shape:
-            remedy = f"must be {tuple(own[ours].shape)}, as config.json says"
+    for theirs, ours in rows(names).items():
+        first, count = own[ours[0]].shape, sum(own[name].shape[0] for name in ours)
+        if tensors[theirs].shape != (count, *first[1:]):
+            remedy = f"must be {(count, *first[1:])}, as config.json says"
             raise CheckpointError(f"checkpoint: {theirs}", tuple(tensors[theirs].shape), remedy)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import cast
 
 from everlong.core.errors import CheckpointError
 from everlong.core.part import Part
-from everlong.model.huggingface.mamba import MAMBA2_NAMES, read_limits, write_limits
+from everlong.model.huggingface.mamba import MAMBA2_NAMES, mamba_of, mamba_settings
 from everlong.model.huggingface.scheme import Scheme, Settings, refuse_unless, required
 from everlong.model.language_model import LanguageModel
 from everlong.model.stack import Block, Stack
@@ -25,12 +26,16 @@ FEED_FORWARD_NAMES = {
 
 def attention_of(settings: Settings) -> Attention.Config:
     """The attention of a `LlamaConfig` or a `BambaConfig`."""
+    return Attention.Config(**attention_shape(settings), position=rope_of(settings))
+
+
+def attention_shape(settings: Settings) -> dict[str, int]:
+    """Width and heads of an attention layer."""
     width, heads = required(settings, "hidden_size", "num_attention_heads")
     refuse_unless(settings, attention_bias=False, mlp_bias=False, hidden_act="silu")
     if settings.get("head_dim") is not None:
         refuse_unless(settings, head_dim=width // heads)
-    kv_heads = settings.get("num_key_value_heads") or heads
-    return Attention.Config(width=width, heads=heads, kv_heads=kv_heads, position=rope_of(settings))
+    return {"width": width, "heads": heads, "kv_heads": settings.get("num_key_value_heads") or heads}
 
 
 def rope_of(settings: Settings) -> Position:
@@ -75,15 +80,15 @@ def blocks_of(config: LanguageModel.Config) -> tuple[list[Block.Config], Setting
     }
 
 
-def attention_settings(attention: Attention.Config) -> Settings | None:
-    """The settings of an attention layer; `None` without RoPE."""
+def attention_settings(attention: Attention.Config) -> Settings:
+    """The settings of an attention layer, and of its RoPE if it has one."""
+    heads = {"num_attention_heads": attention.heads, "num_key_value_heads": attention.kv_heads, "attention_bias": False}
     position = attention.position
-    if not isinstance(position, Rotary.Config | PartialRotary.Config):
-        return None
+    if position is None:
+        return heads
     fraction = position.fraction if isinstance(position, PartialRotary.Config) else 1.0
     rope = {"rope_type": "default", "rope_theta": position.base, "partial_rotary_factor": fraction}
-    heads = {"num_attention_heads": attention.heads, "num_key_value_heads": attention.kv_heads}
-    return heads | {"rope_parameters": rope, "attention_bias": False}
+    return heads | {"rope_parameters": rope}
 
 
 def read_llama(settings: Settings) -> LanguageModel.Config:
@@ -101,20 +106,12 @@ def write_llama(config: LanguageModel.Config) -> Settings | None:
     mixer = mixers.pop()
     if type(mixer) is not Attention.Config or type(mixer.position) is not Rotary.Config:
         return None
-    rest = attention_settings(mixer)
-    return None if rest is None else found[1] | rest | {"mlp_bias": False}
+    return found[1] | attention_settings(mixer) | {"mlp_bias": False}
 
 
 def read_bamba(settings: Settings) -> LanguageModel.Config:
     """The model of a `BambaConfig`."""
-    refuse_unless(settings, mamba_conv_bias=True, mamba_proj_bias=False)
-    fields = ("mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv", "rms_norm_eps")
-    heads, head_size, state_size, groups, taps, eps = required(settings, *fields)
-    width, layers, expand = required(settings, "hidden_size", "num_hidden_layers", "mamba_expand")
-    head_size = int(expand * width) // heads if head_size == "auto" else head_size
-    refuse_unless(settings, mamba_expand=heads * head_size / width)
-    shape = {"heads": heads, "head_size": head_size, "state_size": state_size, "groups": groups, "taps": taps}
-    mamba = Mamba2.Config(width=width, **shape, dt_limits=read_limits(settings), eps=eps)
+    mamba, layers = mamba_of(settings), required(settings, "num_hidden_layers")[0]
     places = settings.get("attn_layer_indices") or ()
     return model_of(settings, [attention_of(settings) if i in places else mamba for i in range(layers)])
 
@@ -127,28 +124,23 @@ def write_bamba(config: LanguageModel.Config) -> Settings | None:
     mamba, attention = mixers.get(Mamba2.Config), mixers.get(Attention.Config)
     if not isinstance(mamba, Mamba2.Config) or not isinstance(attention, Attention.Config):
         return None
-    rest = attention_settings(attention)
-    equal = {block.mixer for block in found[0]} == {mamba, attention} and mamba.eps == found[1]["rms_norm_eps"]
-    if rest is None or not equal or mamba.heads * mamba.head_size % mamba.width:
+    rest = mamba_settings(mamba, found[1]["rms_norm_eps"])
+    equal = {block.mixer for block in found[0]} == {mamba, attention}
+    if rest is None or not equal or not isinstance(attention.position, Rotary.Config | PartialRotary.Config):
         return None
-    return (
-        found[1]
-        | rest
-        | {
-            "attn_layer_indices": [i for i, block in enumerate(found[0]) if block.mixer == attention],
-            "mamba_n_heads": mamba.heads,
-            "mamba_d_head": mamba.head_size,
-            "mamba_d_state": mamba.state_size,
-            "mamba_n_groups": mamba.groups,
-            "mamba_d_conv": mamba.taps,
-            "mamba_expand": mamba.heads * mamba.head_size // mamba.width,
-            "time_step_limit": write_limits(mamba.dt_limits),
-        }
-    )
+    places = [i for i, block in enumerate(found[0]) if block.mixer == attention]
+    return found[1] | attention_settings(attention) | rest | {"attn_layer_indices": places}
 
 
-def names(config: LanguageModel.Config, *, norm: str, before: str, feed_forward: str) -> dict[str, str]:
-    """Their name of every parameter, by ours."""
+def names(
+    config: LanguageModel.Config,
+    *,
+    norm: str,
+    before: str,
+    feed_forward: str,
+    feed_forward_names: Mapping[str, str] = FEED_FORWARD_NAMES,
+) -> dict[str, str]:
+    """Their name of every parameter, by ours; `before` is what their norm before the feed-forward is called."""
     found = {"embedding.weight": "model.embed_tokens.weight", "body.norm.weight": f"model.{norm}.weight"}
     found["head.weight"] = "lm_head.weight"
     for i, block in enumerate(cast(Stack.Config, config.body).blocks):
@@ -158,7 +150,7 @@ def names(config: LanguageModel.Config, *, norm: str, before: str, feed_forward:
         found[f"{ours}.mixer_norm.weight"] = f"{theirs}.input_layernorm.weight"
         found[f"{ours}.feed_forward_norm.weight"] = f"{theirs}.{before}.weight"
         found |= {f"{ours}.mixer.{a}": f"{theirs}.{child}.{b}" for a, b in parts.items()}
-        found |= {f"{ours}.feed_forward.{a}": f"{theirs}.{feed_forward}.{b}" for a, b in FEED_FORWARD_NAMES.items()}
+        found |= {f"{ours}.feed_forward.{a}": f"{theirs}.{feed_forward}.{b}" for a, b in feed_forward_names.items()}
     return found
 
 

@@ -52,6 +52,33 @@ def write_limits(limits: tuple[float, float]) -> list[float | dict[str, str]]:
     return [limits[0], INFINITY if limits[1] == math.inf else limits[1]]
 
 
+def mamba_of(settings: Settings) -> Mamba2.Config:
+    """The Mamba-2 layer of a hybrid's settings."""
+    refuse_unless(settings, mamba_conv_bias=True, mamba_proj_bias=False, hidden_act="silu")
+    fields = ("mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv", "rms_norm_eps")
+    heads, head_size, state_size, groups, taps, eps = required(settings, *fields)
+    width, expand = required(settings, "hidden_size", "mamba_expand")
+    head_size = int(expand * width) // heads if head_size == "auto" else head_size
+    refuse_unless(settings, mamba_expand=heads * head_size / width)
+    shape = {"heads": heads, "head_size": head_size, "state_size": state_size, "groups": groups, "taps": taps}
+    return Mamba2.Config(width=width, **shape, dt_limits=read_limits(settings), eps=eps)
+
+
+def mamba_settings(mamba: Mamba2.Config, eps: float) -> Settings | None:
+    """The settings of a hybrid's Mamba-2 layer; `None` if its sizes cannot be said, or its norm has another eps."""
+    if mamba.heads * mamba.head_size % mamba.width or mamba.eps != eps:
+        return None
+    return {
+        "mamba_n_heads": mamba.heads,
+        "mamba_d_head": mamba.head_size,
+        "mamba_d_state": mamba.state_size,
+        "mamba_n_groups": mamba.groups,
+        "mamba_d_conv": mamba.taps,
+        "mamba_expand": mamba.heads * mamba.head_size // mamba.width,
+        "time_step_limit": write_limits(mamba.dt_limits),
+    }
+
+
 def layered(settings: Settings, mixer: Part.Config) -> LanguageModel.Config:
     """Equal layers of a mixer, as many as the settings say."""
     vocabulary, layers, eps = required(settings, "vocab_size", "num_hidden_layers", "layer_norm_epsilon")

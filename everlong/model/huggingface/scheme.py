@@ -27,7 +27,15 @@ class Scheme:
     write: Callable[[LanguageModel.Config], Settings | None]
     """The fields that describe a configuration; `None` if it is of another architecture."""
     names: Callable[[LanguageModel.Config], dict[str, str]]
-    """Their name of every parameter, by ours."""
+    """Their name of every parameter, by ours. Parameters with one name are the rows of one tensor, in order."""
+
+
+def rows(names: Mapping[str, str]) -> dict[str, list[str]]:
+    """Our parameters by their tensor."""
+    found: dict[str, list[str]] = {}
+    for ours, theirs in names.items():
+        found.setdefault(theirs, []).append(ours)
+    return found
 
 
 def required(settings: Mapping[str, Any], *fields: str) -> list[Any]:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 import everlong
 from everlong.core.errors import CheckpointError
 from everlong.model.huggingface import from_huggingface, load_huggingface, save_huggingface, to_huggingface
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,6 +28,11 @@ MAMBA2 = {"num_heads": 8, "head_dim": 8, "state_size": 16, "num_hidden_layers": 
 TIED = {"tie_word_embeddings": True}
 LIMITLESS = (0.0, float("inf"))
 ROPE = {"rope_type": "default", "rope_theta": 500.0}
+GRANITE = {
+    "num_local_experts": 0, "num_experts_per_tok": 0, "shared_intermediate_size": 40, "embedding_multiplier": 12,
+    "residual_multiplier": 0.22, "attention_multiplier": 0.25, "logits_scaling": 6, "rms_norm_eps": 1e-5,
+    "mamba_n_heads": 8, "mamba_n_groups": 2, "mamba_d_state": 16, "mamba_chunk_size": 8,
+}  # fmt: skip
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mamba2, groups": ("Mamba2", MAMBA2 | {"n_groups": 4}),
     "mamba2, tied, limits": ("Mamba2", MAMBA2 | TIED | {"n_groups": 1, "time_step_limit": (0.2, 0.8)}),
@@ -41,15 +46,24 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         | {"num_hidden_layers": 3, "attn_layer_indices": [1], "mamba_n_heads": 8, "mamba_d_head": 8}
         | {"mamba_n_groups": 2, "mamba_d_state": 16, "mamba_chunk_size": 8, "rope_parameters": ROPE},
     ),
+    "granite": (
+        "GraniteMoeHybrid",
+        ATTENTION | GRANITE | {"num_hidden_layers": 3, "layer_types": ["mamba", "attention", "mamba"]},
+    ),
+    "granite, attention, RoPE, tied": (
+        "GraniteMoeHybrid",
+        ATTENTION | GRANITE | TIED | {"num_hidden_layers": 2, "layer_types": ["attention"] * 2}
+        | {"position_embedding_type": "rope", "rope_parameters": ROPE},
+    ),
 }  # fmt: skip
 
 
-def theirs(name: str) -> Any:
+def theirs(name: str, **more: Any) -> Any:
     """A model of transformers with weights that tell all its parts from each other."""
     kind, numbers = CONFIGS[name]
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(
-        **SMALL, **copy.deepcopy(numbers)
+        **SMALL, **copy.deepcopy(numbers | more)
     )  # it writes into what it is given
     model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
     with torch.no_grad():
@@ -145,6 +159,60 @@ def test_wrong_checkpoints(case: str) -> None:
         from_huggingface(model.config.to_dict() | changes, model.state_dict() | more)
 
 
+WRONG_GRANITE = {
+    "experts": ({"num_local_experts": 4}, "num_local_experts = 4: cannot be expressed; only 0 can"),
+    "experts by default": ({"num_local_experts": None}, "num_local_experts = None: is missing"),
+    "positions": ({"position_embedding_type": "alibi"}, "position_embedding_type = 'alibi': cannot be expressed"),
+    "layers": ({"layer_types": ["mamba", "conv", "mamba"]}, "layer_types = 'conv': cannot be expressed"),
+    "too few layers": ({"layer_types": ["mamba"]}, r"layer_types = \['mamba'\]: must name num_hidden_layers = 3"),
+    "bias": ({"mamba_proj_bias": True}, "mamba_proj_bias = True: cannot be expressed"),
+    "norm": ({"normalization_function": "layernorm"}, "normalization_function = 'layernorm': cannot be expressed"),
+    "factor": ({"residual_multiplier": None}, "residual_multiplier = None: is missing"),
+    "hidden": ({"shared_intermediate_size": 24}, r"input_linear.weight = \(80, 32\): must be \(48, 32\)"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_GRANITE)
+def test_wrong_granite(case: str) -> None:
+    changes, message = WRONG_GRANITE[case]
+    model = theirs("granite")
+    with pytest.raises(CheckpointError, match=message):
+        from_huggingface(model.config.to_dict() | changes, model.state_dict())
+
+
+def test_factors_come_back() -> None:
+    """Settings that are kept as factors are written as they were read, reciprocals too."""
+    model = theirs("granite")
+    fields = "embedding_multiplier", "residual_multiplier", "attention_multiplier", "logits_scaling"
+    for number in (1, 6, 12.0, 49, 0.22, 13.7, 1 / 3):
+        settings = model.config.to_dict() | dict.fromkeys(fields, number)
+        found, _ = to_huggingface(from_huggingface(settings, model.state_dict()))
+        assert [found[field] for field in fields] == [number] * 4
+
+
+def test_granite_of_mamba_alone(tmp_path: Path) -> None:
+    """Whose cache transformers cannot make; the sizes of the attention that it does not have are the least."""
+    model = theirs("granite", layer_types=["mamba"] * 3)
+    save_huggingface(own := from_huggingface(model.config.to_dict(), model.state_dict()), tmp_path)
+    again = type(model).from_pretrained(tmp_path).eval()
+    assert load_file(tmp_path / "model.safetensors").keys() == model.state_dict().keys()
+    ids = torch.randint(3, 61, (1, 9))
+    with torch.no_grad():
+        for logits in (own(ids).logits, again(input_ids=ids, use_cache=False).logits):
+            assert_near(logits, model(input_ids=ids, use_cache=False).logits, 1e-5, "logits")
+
+
+def test_layers_by_their_older_names() -> None:
+    """As checkpoints name them that were saved before transformers 5."""
+    model = theirs("granite")
+    settings = {name: value for name, value in model.config.to_dict().items() if name != "layer_types"}
+    older = settings | {"layers_block_type": ["mamba", "attention", "mamba"], "position_embedding_type": "nope"}
+    ids = torch.randint(3, 61, (1, 9))
+    with torch.no_grad():
+        found = from_huggingface(older, model.state_dict())(ids).logits
+        assert_near(found, model(input_ids=ids).logits, 1e-5, "logits")
+
+
 def test_wrong_folders(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="not a readable JSON file"):
         load_huggingface(tmp_path)
@@ -159,5 +227,6 @@ def test_wrong_folders(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["linear:nano", "hybrid:nano", "transformer:nano"])
 def test_not_of_transformers(name: str) -> None:
     """What transformers cannot compute is not saved; a transformer without a limit of its context is no Llama."""
-    with pytest.raises(CheckpointError, match="no architecture that computes this; known: bamba, llama, mamba, mamba2"):
+    known = ", ".join(("bamba", "granitemoehybrid", "llama", "mamba", "mamba2"))
+    with pytest.raises(CheckpointError, match=f"no architecture that computes this; known: {known}"):
         to_huggingface(everlong.build(name))
