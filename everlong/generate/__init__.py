@@ -8,7 +8,9 @@ blob = compress(model, codec, data, run.fingerprint)
 """
 
 from everlong.generate.compression import compress, decompress, default_lanes
+from everlong.generate.doubt import entropy_chunker, entropy_threshold
 from everlong.generate.generation import Step, generate
+from everlong.generate.procedures import Scorer, sliding, strided
 from everlong.generate.prompts import prefill
 from everlong.generate.sampling import Sampling
 from everlong.generate.score_files import write_jsonl, write_npy
@@ -17,15 +19,20 @@ from everlong.generate.scoring import SURPRISAL, Totals, score, score_documents
 __all__ = [
     "SURPRISAL",
     "Sampling",
+    "Scorer",
     "Step",
     "Totals",
     "compress",
     "decompress",
     "default_lanes",
+    "entropy_chunker",
+    "entropy_threshold",
     "generate",
     "prefill",
     "score",
     "score_documents",
+    "sliding",
+    "strided",
     "write_jsonl",
     "write_npy",
 ]

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from everlong.core.errors import ContextError
 from everlong.core.span import Span
 
 
@@ -29,15 +30,24 @@ class Chunks:
     """The chunk that a position is in: 0, the one that was open before the call, or the j-th of the call."""
 
     @classmethod
-    def of(cls, opens_BT: Bool[Tensor, "b t"], *, alike: bool) -> Chunks:
+    def of(cls, opens_BT: Bool[Tensor, "b t"], *, alike: bool, room: int | None = None) -> Chunks:
         """The chunks of a call, from where they are opened.
 
         Args:
             alike: all rows are known to open theirs at the same positions.
+            room: K, whatever is opened; `None`: as many as any row opens.
+
+        Raises:
+            ContextError: a row opens more than there is room for.
         """
         count_B = opens_BT.sum(1)
-        K = int(count_B.max())
+        most = int(count_B.max())
+        if room is not None and most > room:
+            remedy = f"there is room for {room}: raise hierarchy.room, or bound them with a Capped chunker"
+            raise ContextError("chunks of a call", most, remedy)
+        K = most if room is None else room
         index_BK = torch.argsort((~opens_BT).byte(), dim=1, stable=True)[:, :K]
+        alike = alike and room is None
         real_BK = None if alike else torch.arange(K, device=opens_BT.device) < count_B[:, None]
         return cls(index_BK, real_BK, opens_BT.cumsum(1))
 

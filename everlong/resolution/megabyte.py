@@ -2,14 +2,17 @@
 
 Legend: B batch rows, T positions of this call, P bytes of a patch, G width of a byte in the global part, L local width.
 
-    h_n = E_global[x_n] + E_position[n - 1]
+    h_n = E_global[x_n] + E_position[n - 1]                                  (what opens a document has E_position[0])
 
 as `Patches` in all else: the global part hears the P embeddings of a patch side by side (width P G), the local part
 the language model's own embeddings, a table apart, to which its head is tied (`model/tied.py`). E_position is
-optional, since it bounds the length of a document.
+optional, since it bounds the length of a document. With cross-patch attention (sec. 2.3.2) the local part hears the
+stream as it is, and sees for itself where a patch ends.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +21,7 @@ from everlong.core.accounting import Hint
 from everlong.core.config import check
 from everlong.core.errors import ContextError
 from everlong.core.span import Span
+from everlong.resolution.chunks import Chunks
 from everlong.resolution.patches import Patches
 
 
@@ -66,3 +70,25 @@ class Megabyte(Patches):
 
     def embedding_flops(self, T: int) -> int:
         return 0
+
+
+class CrossPatchMegabyte(Megabyte):
+    """MEGABYTE whose local part also sees the end of the patch before. It must attend so itself: its mixers are
+    `PatchAttention` of the same patch."""
+
+    class Config(Megabyte.Config):
+        pass
+
+    def _local_plain(self, l_BTL: Tensor, span: Span, slot_T: Tensor, first: int, state: Any) -> tuple[Tensor, Any]:
+        return self.local(l_BTL, span, state)
+
+    def _local_ragged(
+        self, l_BTL: Tensor, span: Span, chunks: Chunks, slot_BT: Tensor, opens_BT: Tensor, state: Any
+    ) -> tuple[Tensor, Any]:
+        return self.local(l_BTL, span, state)
+
+    def local_flops(self, T: int) -> int:
+        return self.local.flops(T)
+
+    def local_state_bytes(self, T: int) -> int:
+        return self.local.state_bytes(T)

@@ -6,6 +6,7 @@ G width that a position has in the inner part, whose own width is P G; N patches
 MEGABYTE's scheme (arXiv 2305.07185, sec. 2) between vectors. Position n of a document is slot p = n mod P of patch
 k = floor(n / P), and has h_n = embed(x_n):
 
+    optionally, h = encoder(h), along the whole stream
     patch 0 is told a learned vector; patch k > 0 the concatenation of h over the P positions up to and with n = k P
     g_k = inner(what patch k is told)
     l_n = W g_k[p] + x_n,   at slot 0, but for the document's first position, a learned vector in place of x_n
@@ -46,12 +47,13 @@ class PatchesState(State):
     """Positions of each row's document so far."""
     inner: Any
     local: Any
+    encoder: Any = None
     length_B: Int64[Tensor, " b"] | None = None
     """How many of `pending_BRG` are real; `None`: all, in every row."""
 
 
 class Patches(Part):
-    """Fixed patches between vectors. State: half a patch, and that of the inner and of the local part."""
+    """Fixed patches between vectors. State: half a patch, and those of the parts."""
 
     class Config(Part.Config):
         patch: int
@@ -61,6 +63,9 @@ class Patches(Part):
         that it is told."""
         local: Part.Config
         """Hears the positions of one patch; of the width of the whole."""
+        encoder: Part.Config | None = None
+        """Reads h before it is cut into patches, such as `Convolutions`; its width is G. What opens a document (BOS)
+        is its first left context."""
 
     def __init__(self, config: Patches.Config) -> None:
         super().__init__()
@@ -70,6 +75,11 @@ class Patches(Part):
         check(own == config.width, "patches.local.width", own, f"must be the width of the whole, {config.width}")
         self.patch, self.share = config.patch, config.inner.width // config.patch
         self.inner, self.local = config.inner.build(), config.local.build()
+        encoder = config.encoder
+        if encoder is not None:
+            remedy = f"must be what a position has in the inner part, {self.share}"
+            check(encoder.width == self.share, "patches.encoder.width", encoder.width, remedy)
+        self.encoder = None if encoder is None else encoder.build()
         self.make_embedding(config)
         self.told = nn.Linear(self.share, config.width, bias=False)
         self.first_patch = nn.Parameter(torch.randn(self.patch, self.share))  # zeros would explode in the first norm
@@ -89,6 +99,13 @@ class Patches(Part):
         """FLOPs of `embedded`."""
         return linear_flops(self.embed, T=T)
 
+    def _encoded(self, x_BTL: Tensor, span: Span, state: PatchesState | None) -> tuple[Tensor, Any]:
+        """h, read by the encoder if there is one, and its state."""
+        h_BTG = self.embedded(x_BTL, span)
+        if self.encoder is None:
+            return h_BTG, None
+        return self.encoder(h_BTG, span, None if state is None else state.encoder)
+
     def forward(
         self, x_BTD: Float[Tensor, "b t d"], span: Span, state: PatchesState | None = None
     ) -> tuple[Float[Tensor, "b t d"], PatchesState]:
@@ -103,14 +120,15 @@ class Patches(Part):
         first = 0 if state is None else state.pending_BRG.shape[1] + 1  # slot of the first position; P: a new patch
         slot_T = (first + steps_T) % self.patch
         heard_B = torch.zeros_like(span.ids_BT[:, 0]) if state is None else state.heard_B
-        told_BKX, pending_BRG = self._complete(self.embedded(x_BTL, span), state)
+        h_BTG, encoder = self._encoded(x_BTL, span, state)
+        told_BKX, pending_BRG = self._complete(h_BTG, state)
         g_BSG, inner = self._asked(told_BKX, span, heard_B, steps_T[-first % self.patch :: self.patch], state)
         begins_T = (slot_T == 0) & (steps_T > (0 if state is None else -1))  # BOS stands at the first slot of all
         x_BTL = torch.where(begins_T[:, None], self.first_slot.to(x_BTL.dtype), x_BTL)
         l_BTL = self.told(g_BSG[:, first : first + T]) + x_BTL
         y_BTL, local = self._local_plain(l_BTL, span, slot_T, first, None if state is None else state.local)
         slots_BPG = g_BSG[:, -self.patch :].clone()
-        return y_BTL, PatchesState(pending_BRG, slots_BPG, heard_B + T, inner, local)
+        return y_BTL, PatchesState(pending_BRG, slots_BPG, heard_B + T, inner, local, encoder)
 
     def _asked(
         self, told_BKX: Tensor, span: Span, heard_B: Tensor, begin_K: Tensor, state: PatchesState | None
@@ -167,9 +185,8 @@ class Patches(Part):
         slot_BT = place_BT % self.patch
         opens_BT = real_BT & (slot_BT == 0)
         chunks = Chunks.of(opens_BT, alike=False)
-        told_BKX, pending = self._complete_ragged(
-            self.embedded(x_BTL, span), real_BT, start_BT, chunks, before, heard_B
-        )
+        h_BTG, encoder = self._encoded(x_BTL, span, state)
+        told_BKX, pending = self._complete_ragged(h_BTG, real_BT, start_BT, chunks, before, heard_B)
         g_BJPG, inner = before.slots_BPG[:, None].to(x_BTL.dtype), before.inner
         if chunks.count:
             y_BKX, inner = self.inner(told_BKX, chunks.span(span, start_BT, place_BT // self.patch), inner)
@@ -179,16 +196,22 @@ class Patches(Part):
         begins_BT1 = (opens_BT & ~start_BT)[..., None]
         x_BTL = torch.where(begins_BT1, self.first_slot.to(x_BTL.dtype), x_BTL)
         l_BTL = self.told(g_BJPG[row_B1, chunks.which_BT, slot_BT]) + x_BTL
-        y_BTL, local = in_patches(self.local, l_BTL, span, chunks, slot_BT, opens_BT, self.patch, before.local)
+        y_BTL, local = self._local_ragged(l_BTL, span, chunks, slot_BT, opens_BT, before.local)
         slots_BPG = g_BJPG[row_B1[:, 0], chunks.which_BT[:, -1]]
-        return y_BTL, PatchesState(pending[0], slots_BPG, heard_B, inner, local, pending[1])
+        return y_BTL, PatchesState(pending[0], slots_BPG, heard_B, inner, local, encoder, pending[1])
+
+    def _local_ragged(
+        self, l_BTL: Tensor, span: Span, chunks: Chunks, slot_BT: Tensor, opens_BT: Tensor, state: Any
+    ) -> tuple[Tensor, Any]:
+        """The local part over every patch by itself."""
+        return in_patches(self.local, l_BTL, span, chunks, slot_BT, opens_BT, self.patch, state)
 
     def _nothing(self, x_BTL: Tensor) -> PatchesState:
         """What a stream begins with."""
         B = len(x_BTL)
         none_B = torch.zeros(B, dtype=torch.int64, device=x_BTL.device)
         pending_BRG, slots_BPG = (x_BTL.new_zeros(B, rows, self.share) for rows in (0, self.patch))
-        return PatchesState(pending_BRG, slots_BPG, none_B, None, None, none_B)
+        return PatchesState(pending_BRG, slots_BPG, none_B, None, None, length_B=none_B)
 
     def _complete_ragged(
         self, h_BTG: Tensor, real_BT: Tensor, start_BT: Tensor, chunks: Chunks, before: PatchesState, heard_B: Tensor
@@ -217,14 +240,24 @@ class Patches(Part):
     # --- What it costs -----------------------------------------------------------------------------------------
 
     def flops(self, T: int) -> int:
+        encoder = 0 if self.encoder is None else self.encoder.flops(T)
+        whole = self.embedding_flops(T) + encoder + linear_flops(self.told, T=T) + self.inner.flops(-(-T // self.patch))
+        return whole + self.local_flops(T)
+
+    def local_flops(self, T: int) -> int:
+        """FLOPs of the local part."""
         whole, rest = divmod(T, self.patch)
-        local = whole * self.local.flops(self.patch) + (self.local.flops(rest) if rest else 0)
-        return self.embedding_flops(T) + linear_flops(self.told, T=T) + self.inner.flops(-(-T // self.patch)) + local
+        return whole * self.local.flops(self.patch) + (self.local.flops(rest) if rest else 0)
 
     def state_bytes(self, T: int) -> int:
         pending = (T - 1) % self.patch
         held = 8 + (pending + self.patch) * self.share * element_bytes(self)
-        return held + self.inner.state_bytes(-(-T // self.patch)) + self.local.state_bytes(pending + 1)
+        encoder = 0 if self.encoder is None else self.encoder.state_bytes(T)
+        return held + encoder + self.inner.state_bytes(-(-T // self.patch)) + self.local_state_bytes(T)
+
+    def local_state_bytes(self, T: int) -> int:
+        """Bytes of the local part's state."""
+        return self.local.state_bytes((T - 1) % self.patch + 1)
 
 
 def _real(chunks: Chunks) -> Tensor:

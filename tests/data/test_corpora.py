@@ -256,6 +256,10 @@ def test_sound_is_split_by_whole_recordings(tmp_path):
     train, held = ([p.name for p in (tmp_path / "out" / side).iterdir()] for side in ("train", "validation"))
     assert sorted(train + held) == sorted(f"digits-{i}.ulaw" for i in range(60))
     assert 1 <= len(held) <= 14
+    prepare.speech16(tmp_path / "in", tmp_path / "wide")
+    assert sorted(path.stem for path in (tmp_path / "wide" / "validation").iterdir()) == sorted(n[:-5] for n in held)
+    with wave.open(str(tmp_path / "in" / "digits" / f"{held[0][7:-5]}.wav"), "rb") as file:
+        assert (tmp_path / "wide" / "validation" / f"{held[0][:-5]}.s16le").read_bytes() == file.readframes(500)
     wav(tmp_path / "stereo" / "a.wav", rng.integers(-9, 9, 500), channels=2)
     with pytest.raises(DataError, match="2 channels"):
         prepare.speech(tmp_path / "stereo", tmp_path / "out")
@@ -345,7 +349,7 @@ def test_unknown_names():
 
 
 def test_every_corpus_of_the_catalogue_is_complete():
-    assert {one.kind for one in CORPORA.values()} == {"text", "code", "DNA", "audio"}
+    assert {one.kind for one in CORPORA.values()} == {"text", "code", "DNA", "audio", "images"}
     for one in CORPORA.values():
         assert all([one.licence, one.about, one.held_out, one.packages])
         for checksum in [one.digest, *(package.sha256 for package in one.packages)]:

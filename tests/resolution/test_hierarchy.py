@@ -11,11 +11,15 @@ from torch import Tensor
 import everlong
 from everlong import Part, Span
 from everlong.core.accounting import parameter_hints
-from everlong.core.errors import ConfigError
+from everlong.core.errors import ConfigError, ContextError
+from everlong.core.state import state_bytes
+from everlong.resolution.capped import Capped
 from everlong.resolution.chunkers import Chunker, FixedPatches, Opening, SpaceLike
 from everlong.resolution.hierarchy import Hierarchy, confidence, straight_through
 from everlong.width.swiglu import SwiGLU
 from tests.laws.entries.resolution import PARTS, hierarchy
+
+CAPPED = Capped.Config(width=8, inner=FixedPatches.Config(width=8, size=2), chunks=2, positions=5)
 
 
 class Listens(Part):
@@ -155,11 +159,62 @@ def test_an_empty_row_begins_later() -> None:
     assert (found - alone).abs().max() < 1e-10
 
 
+@pytest.mark.parametrize(("chunks", "positions"), [(1, 1), (1, 4), (2, 5), (3, 7)])
+def test_a_cap_keeps_the_first_chunks_of_a_stretch(chunks: int, positions: int) -> None:
+    """Stretches lie on the document, and what is wanted beyond the cap goes on with the open chunk."""
+    capped = Capped.Config(width=8, inner=FixedPatches.Config(width=8, size=1), chunks=chunks, positions=positions)
+    part, inner = listening(capped)
+    ids_BT = torch.arange(20)[None]
+    document_BT = (torch.arange(20) >= 6).long()[None]
+    nothing_B = torch.zeros(1, dtype=torch.int64)
+    part(torch.randn(1, 20, 8), Span.ragged_from(ids_BT, document_BT, None, nothing_B, nothing_B - 1))
+    expected = [t for t in range(20) if (t if t < 6 else t - 6) % positions < chunks]
+    (span,) = inner.heard
+    assert span.ids_BT[0].tolist() == expected
+    assert capped.rate == positions / chunks
+
+
+def test_room_fixes_the_shape() -> None:
+    """Calls of equal length show the inner part equally many places, whatever is opened; more are an error."""
+    chunker = SpaceLike.Config(width=8)
+    part, inner = listening(chunker)
+    part.room = 0.4
+    for text in (b"one two three", b"aaaaaaaaaaaaa"):
+        part(torch.randn(1, 13, 8), Span.plain_from(torch.tensor([list(text)])))
+    places = [span.real_BT.tolist() for span in inner.heard if span.real_BT is not None]
+    assert places == [[[True, True, True, False, False, False]], [[True] + [False] * 5]]
+    crowded = Span.plain_from(torch.tensor([list(b"a b c d e f g")]))
+    with pytest.raises(ContextError, match=r"chunks of a call = 7: there is room for 6: raise hierarchy\.room"):
+        part(torch.randn(1, 13, 8), crowded)
+
+
+def test_room_changes_no_number() -> None:
+    """Places that are not filled are heard by nobody: outputs, gradients and state are those without them."""
+    config = everlong.config("hnet:nano", bytes_per_chunk=3.0)
+    roomy = config.replace(body=config.body.replace(room=1.0))
+    torch.manual_seed(0)
+    one = config.build().double()
+    other = roomy.build().double()
+    other.load_state_dict(one.state_dict())
+    ids_BT = torch.randint(256, (3, 40))
+    found = [model(ids_BT) for model in (one, other)]
+    assert (found[0].logits - found[1].logits).abs().max() < 1e-12
+    for output in found:
+        output.logits.square().mean().backward()
+        assert state_bytes(output.state) == state_bytes(found[0].state)
+    for (name, p), (_, q) in zip(one.named_parameters(), other.named_parameters(), strict=True):
+        assert (p.grad is None) == (q.grad is None), name
+        assert p.grad is None or (p.grad - q.grad).abs().max() < 1e-12, name  # type: ignore[operator]
+
+
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "encoder": ({"encoder": SwiGLU.Config(width=9, hidden=4)}, "hierarchy.encoder.width = 9"),
     "chunker": ({"chunker": FixedPatches.Config(width=7, size=2)}, "hierarchy.chunker.width = 7"),
     "narrow inner part": ({"inner": SwiGLU.Config(width=6, hidden=4)}, "hierarchy.inner.width = 6: must be at least"),
     "patches": ({"chunker": FixedPatches.Config(width=8, size=0)}, "fixed_patches.size = 0"),
+    "room": ({"room": 1.5}, "hierarchy.room = 1.5"),
+    "cap": ({"chunker": CAPPED.replace(chunks=6)}, "capped.chunks = 6: must lie between 1 and the stretch's 5"),
+    "capped width": ({"chunker": CAPPED.replace(inner=FixedPatches.Config(width=9, size=2))}, "capped.inner.width = 9"),
     "rate": ({"chunker": SpaceLike.Config(width=8, bytes_per_chunk=0.5)}, "space_like.bytes_per_chunk = 0.5"),
 }
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from everlong.resolution import smoothing
 from everlong.resolution.smoothing import smooth
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 
 
 def recurrence(z_BKD: Tensor, gain_BK: Tensor, start_BK: Tensor, before_BD: Tensor) -> Tensor:

@@ -130,6 +130,40 @@ CORPORA: dict[str, Corpus] = {
         prepare=prepare.speech,
         digest="ad01cfe4666460bd88159d0760dc7aedfe117183058ba2ac779d861059deaff8",
     ),
+    "speech16": Corpus(
+        kind="audio",
+        about="the same recordings, 16 bits a sample in two bytes (PCM)",
+        licence="CC-BY-SA-3.0",
+        held_out="10 % of the recordings",
+        packages=(
+            Package(
+                "debian",
+                "asterisk-core-sounds-en-wav",
+                "1.6.1-1",
+                18_272_864,
+                "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+            ),
+        ),
+        prepare=prepare.speech16,
+        digest="790ce275e91eabb4be8eef4221c7c46655bf8a20a9d531bae11ea2f538ff84a2",
+    ),
+    "photos": Corpus(
+        kind="images",
+        about="195 squares of 64 x 64 pixels of three photographs, in patches of 4 x 4 pixels, three bytes each",
+        licence="BSD-3-Clause (the package)",
+        held_out="28 squares of a fourth photograph, of a cat",
+        packages=(
+            Package(
+                "debian",
+                "python3-skimage",
+                "0.19.3-8",
+                20_713_608,
+                "728d88c3e3440f1f3712de0805dc834d29248ff07e1eec8c0f3da07606f752f9",
+            ),
+        ),
+        prepare=prepare.photos,
+        digest="ef1952ed002fb75f46a1aff3535222ac79ea48a9fc69ecc049e0994e1e4a599d",
+    ),
     "music": Corpus(
         kind="audio",
         about="five pieces by three composers, 8 kHz, one byte a sample (mu-law)",

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int16, UInt8
 
 from everlong.core.errors import DataError
+from everlong.data.images import patch_scan, read_image, tiles
 from everlong.data.store import content_hash
 
 TRAIN, VALIDATION = "train", "validation"
@@ -66,8 +67,22 @@ def speech(unpacked: Path, out: Path) -> None:
     """Recordings of one speaker; about 10 % of them are held out, chosen by their content."""
     for file in sorted(unpacked.rglob("*.wav")):
         sound = _sound(file)
-        held = int(content_hash(sound)[:8], 16) < 2**32 // 10
-        _write(out / (VALIDATION if held else TRAIN) / f"{file.parent.name}-{file.stem}.ulaw", sound)
+        _write(out / _side_of(sound) / f"{file.parent.name}-{file.stem}.ulaw", sound)
+
+
+def speech16(unpacked: Path, out: Path) -> None:
+    """The same recordings, on the same sides, as they are: two bytes a sample, the lower first."""
+    for file in sorted(unpacked.rglob("*.wav")):
+        samples_N, side = _samples(file), _side_of(_sound(file))
+        _write(out / side / f"{file.parent.name}-{file.stem}.s16le", samples_N.astype("<i2").tobytes())
+
+
+def photos(unpacked: Path, out: Path) -> None:
+    """Photographs in squares of 64 x 64 pixels, each a document in patches of 4 x 4; one, of a cat, is held out."""
+    for name in ("astronaut", "chelsea", "coffee", "motorcycle_left"):
+        image_HWC = read_image(_only(unpacked, f"skimage/data/{name}.png"))
+        for i, tile_SSC in enumerate(tiles(image_HWC, 64)):
+            _write(out / (VALIDATION if name == "chelsea" else TRAIN) / f"{name}-{i:03}.rgb", patch_scan(tile_SSC, 4))
 
 
 def music(unpacked: Path, out: Path) -> None:
@@ -88,13 +103,22 @@ def mu_law(samples_N: Int16[np.ndarray, " n"]) -> UInt8[np.ndarray, " n"]:
 
 
 def _sound(path: Path) -> bytes:
-    """A recording of 16-bit mono as one byte a sample."""
+    """A recording as one byte a sample."""
+    return mu_law(_samples(path)).tobytes()
+
+
+def _side_of(sound: bytes) -> str:
+    return VALIDATION if int(content_hash(sound)[:8], 16) < 2**32 // 10 else TRAIN
+
+
+def _samples(path: Path) -> Int16[np.ndarray, " n"]:
+    """A recording of 16-bit mono."""
     with wave.open(str(path), "rb") as file:
         shape = file.getnchannels(), file.getsampwidth()
         if shape != (1, 2):
             raise DataError("recording", path.name, f"has {shape[0]} channels of {shape[1]} bytes; 1 of 2 is needed")
         frames = file.readframes(file.getnframes())
-    return mu_law(np.frombuffer(frames, "<i2").astype(np.int16)).tobytes()
+    return np.frombuffer(frames, "<i2").astype(np.int16)
 
 
 def _cut(text: bytes, border: bytes, pieces: int) -> list[bytes]:
