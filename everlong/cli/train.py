@@ -16,8 +16,11 @@ from everlong.data import ByteCodec, TokenizerCodec
 from everlong.data.corpora import sources
 from everlong.train import WSD, AdamW, ConsoleProgress, Cosine, DataConfig, Linear, Muon, TensorBoard, Trainer
 from everlong.train import train as trained
+from everlong.train.row_adam import RowAdam
+from everlong.train.rowwise_adagrad import RowwiseAdagrad
 
 OPTIMIZERS = {"adamw": AdamW.Config, "muon": Muon.Config}
+TABLES = {"adagrad": RowwiseAdagrad.Config, "adam": RowAdam.Config}
 SCHEDULES = {"cosine": Cosine, "linear": Linear, "wsd": WSD}
 
 
@@ -36,6 +39,7 @@ def train(
     schedule: Literal["cosine", "linear", "wsd"] = "cosine",
     tensorboard: bool = False,
     tables: Path | None = None,
+    table_optimizer: Literal["adagrad", "adam"] = "adagrad",
 ) -> None:
     """Train a model on files, or on the standard library's sources.
 
@@ -60,6 +64,8 @@ def train(
         schedule: of the learning rate; likewise
         tensorboard: write TensorBoard's files too (extra `track`)
         tables: a folder on whose disk tables of n-gram memory live while they learn, if they are too large for memory
+        table_optimizer: of those tables' rows, adaptive by row or by number; its own settings are among the options
+            below, under `optimizer.tables`
     """
     codec = ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
     model = configured(preset, override, vocabulary=codec.vocabulary)
@@ -75,10 +81,11 @@ def train(
 
 
 def prepare(arguments: Sequence[str]) -> Callable[..., None]:
-    """`train` with the settings of the optimizer and the schedule that the arguments choose."""
+    """`train` with the settings of the optimizers and the schedule that the arguments choose."""
     optimizer = OPTIMIZERS.get(_chosen(arguments, "--optimizer"), AdamW.Config)
+    rows = TABLES.get(_chosen(arguments, "--table-optimizer"), RowwiseAdagrad.Config)
     schedule = SCHEDULES.get(_chosen(arguments, "--schedule"), Cosine)
-    return partial(train, training=Trainer.Config(steps=1000, optimizer=optimizer(), schedule=schedule()))
+    return partial(train, training=Trainer.Config(steps=1000, optimizer=optimizer(tables=rows()), schedule=schedule()))
 
 
 def _chosen(arguments: Sequence[str], option: str) -> str:

@@ -15,8 +15,9 @@ the number of bytes would claim far too much.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -26,7 +27,7 @@ from jaxtyping import Float, Int64
 from everlong.core.errors import DataError
 from everlong.data import TokenStore, documents
 from everlong.data.progress import progress
-from everlong.generate import score_documents
+from everlong.generate import Scorer, score_documents
 from everlong.generate.stream import check_codec
 from everlong.model.language_model import LanguageModel
 
@@ -73,7 +74,13 @@ def ratio(bits_D: Float[np.ndarray, " d"], bytes_D: Int64[np.ndarray, " d"]) -> 
 
 
 def evaluate(
-    model: LanguageModel, store: TokenStore, *, batch: int = 16, chunk: int = 1024, context: int | None = None
+    model: LanguageModel,
+    store: TokenStore,
+    *,
+    batch: int = 16,
+    chunk: int = 1024,
+    context: int | None = None,
+    procedure: Callable[[Scorer], Scorer] | None = None,
 ) -> BitsPerByte:
     """Scores every document of a store from its beginning, the end of the document included.
 
@@ -82,6 +89,8 @@ def evaluate(
         batch: documents that are read side by side; it changes speed and memory, not the result.
         chunk: most tokens of a document that one call reads; likewise.
         context: tokens after which the model begins anew, without a past. `None`: its `context_limit`, or never.
+        procedure: makes another way to score out of the plain one, such as `lambda plain: strided(plain, patch=8)`; see
+            `everlong.generate.procedures`. `None`: every token is read once.
 
     Raises:
         ConfigError: `batch`, `chunk` or `context` is out of range, or the codec is not the model's.
@@ -93,7 +102,8 @@ def evaluate(
     with progress("scoring", store.total_bytes) as advance:
         heard = model.register_forward_hook(lambda _, args, __: advance(args[0].numel() * store.bytes_per_token))
         try:
-            scored = score_documents(model, ids, batch=batch, chunk=chunk, context=context)
+            plain = partial(score_documents, model, batch=batch, chunk=chunk, context=context)
+            scored = (plain if procedure is None else procedure(plain))(ids)
             lengths = (byte_lengths_V[ids_T[1:]] for _, ids_T, _ in documents(store))
             return measure(zip(scored, lengths, strict=True))
         finally:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from everlong.core.errors import DataError
+from everlong.core.span import by_part
 from everlong.data.codec import Codec
 from everlong.evaluate.report import Headline, Mark, Marked, Section, Table, render
 from everlong.model.language_model import LanguageModel
@@ -84,14 +85,12 @@ def _sorted(observed: Mapping[str, list[Tensor]], T: int) -> tuple[list[Track], 
     """Stages of chunks, other tracks, and means, of T positions of which the first stands before the text."""
     places_by_length, stages = _stages(observed.get(OPENED, []), T)
     tracks, means = [], {}
-    for name, shown in observed.items():
-        for i, value in enumerate(shown if name != OPENED else []):
-            label = name if len(shown) == 1 else f"{name}, {i + 1} of {len(shown)}"
-            places = places_by_length.get(value.shape[1]) if value.ndim == 2 and len(value) == 1 else None
-            if places is None:
-                means[label] = float(value.float().mean())
-            else:
-                tracks.append(Track(label, _spread(value[0], places, T)))
+    for label, value in by_part({name: shown for name, shown in observed.items() if name != OPENED}):
+        places = places_by_length.get(value.shape[1]) if value.ndim == 2 and len(value) == 1 else None
+        if places is None:
+            means[label] = float(value.float().mean())
+        else:
+            tracks.append(Track(label, _spread(value[0], places, T)))
     return stages, tracks, means
 
 
@@ -116,15 +115,15 @@ def _spread(value_K: Tensor, places_K: Tensor, T: int) -> Tensor:
     return value_T[1:]
 
 
-def inspection_report(found: Inspection, title: str, model: str) -> str:
-    """The HTML: one text a view."""
+def inspection_report(found: Inspection, title: str, model: str, more: Sequence[Section] = ()) -> str:
+    """The HTML: one text a view, and more sections behind them."""
     lead = f"{found.bytes:,} bytes as {model} sees them. Point at a stretch of text to read its numbers."
     headlines = [Headline(f"{found.bits_per_byte:.3f}", "bits per byte", best=True)]
     headlines += [
         Headline(f"{_rate(found, i):.2f}", f"bytes per chunk, stage {i + 1}") for i in range(len(found.stages))
     ]
     footer = "Made by `everlong inspect`. This page needs no network."
-    return render(title, lead, headlines, list(_views(found)), footer)
+    return render(title, lead, headlines, [*_views(found), *more], footer)
 
 
 def _rate(found: Inspection, stage: int) -> float:

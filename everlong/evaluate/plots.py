@@ -129,6 +129,24 @@ def suites(scores: Sequence[Score]) -> Figure:
     return figure
 
 
+@styled
+def gates(step_S: Sequence[int], share_SLH: Float[np.ndarray, "s l h"]) -> Figure:
+    """How much of what is heard comes from the memory, sigmoid(beta), over training: a panel a layer, a line a head."""
+    from matplotlib.figure import Figure
+
+    layers, across = share_SLH.shape[1], 4
+    down = -(-layers // across)
+    figure = Figure(figsize=(_SIZE[0], 0.5 + 1.7 * down))
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False).flatten()
+    for layer, axes in enumerate(panels):
+        axes.set_visible(layer < layers)
+        if layer < layers:
+            axes.plot(step_S, share_SLH[:, layer], linewidth=1.1)
+            axes.set(title=f"layer {layer + 1}", ylim=(-0.03, 1.03), xlabel="update")
+    panels[0].set_ylabel("sigmoid(beta)")
+    return figure
+
+
 def _axes(width: float, height: float) -> tuple[Figure, Axes]:
     from matplotlib.figure import Figure
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from everlong.core.span import Span
@@ -50,15 +51,9 @@ def _ragged(
 ) -> tuple[list[Tensor], Tensor]:
     """Where documents begin, or positions are not real, within the stretch: what is real is moved together behind the
     past, and what lies before a document's place there is `fill`."""
-    assert span.start_BT is not None
-    real_BT = torch.ones_like(span.start_BT) if span.real_BT is None else span.real_BT
-    (B, T), L = span.ids_BT.shape, before_BLX.shape[1]
-    row_B1 = torch.arange(B, device=x_BTX.device)[:, None]
-    place_BT = L + real_BT.cumsum(1) - real_BT.long()  # of each real position among past and present
-    origin_BT = torch.where(span.start_BT, place_BT, 0).cummax(1).values  # where its document begins there
-    room_BSX = x_BTX.new_full((B, T + 1, *x_BTX.shape[2:]), fill)  # the last place is for what is not real
-    joined_BSX = torch.cat([before_BLX, room_BSX], dim=1)
-    joined_BSX = joined_BSX.index_put((row_B1, place_BT.masked_fill(~real_BT, L + T)), x_BTX)
+    L, row_B1 = before_BLX.shape[1], torch.arange(len(x_BTX), device=x_BTX.device)[:, None]
+    real_BT, place_BT, origin_BT = places(span, L)
+    joined_BSX = join(before_BLX, x_BTX, real_BT, place_BT, fill)
 
     def at(index_BI: Tensor, origin_BI: Tensor) -> Tensor:
         there_BI = index_BI >= origin_BI
@@ -68,3 +63,27 @@ def _ragged(
     last_B1 = place_BT[:, -1:] + real_BT[:, -1:].long()  # one beyond the last real position
     after_BLX = at(last_B1 + torch.arange(-L, 0, device=x_BTX.device), origin_BT[:, -1:])
     return [at(place_BT - lag, origin_BT) for lag in lags], after_BLX
+
+
+def places(span: Span, past: int) -> tuple[Bool[Tensor, "b t"], Int64[Tensor, "b t"], Int64[Tensor, "b t"]]:
+    """Where positions lie once what is real is moved together behind `past` positions from before.
+
+    Returns:
+        Which positions are real; the place of each; and the place where its document begins, 0 if before the stretch.
+        Where a position is not real, the place is that of the next one that is.
+    """
+    real_BT = torch.ones_like(span.ids_BT, dtype=torch.bool) if span.real_BT is None else span.real_BT
+    place_BT = past + real_BT.cumsum(1) - real_BT.long()
+    if span.start_BT is None:
+        return real_BT, place_BT, torch.zeros_like(place_BT)
+    return real_BT, place_BT, torch.where(span.start_BT, place_BT, 0).cummax(1).values
+
+
+def join(before_BPX: Tensor, x_BTX: Tensor, real_BT: Tensor, place_BT: Tensor, fill: int | float) -> Tensor:
+    """What stood before, and behind it what is real of a stretch, at its `places`; `fill` up to one place more than
+    there are positions."""
+    (B, P), T = before_BPX.shape[:2], x_BTX.shape[1]
+    row_B1 = torch.arange(B, device=x_BTX.device)[:, None]
+    room_BSX = x_BTX.new_full((B, T + 1, *x_BTX.shape[2:]), fill)  # the last place is for what is not real
+    joined_BSX = torch.cat([before_BPX, room_BSX], dim=1)
+    return joined_BSX.index_put((row_B1, place_BT.masked_fill(~real_BT, P + T)), x_BTX)

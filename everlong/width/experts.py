@@ -73,19 +73,24 @@ class Experts(Part):
         balance: Balance.Config = BiasBalance.Config()
         """What keeps the load even."""
 
+        @property
+        def choices(self) -> int:
+            """What a router has a score for."""
+            return self.experts
+
     def __init__(self, config: Experts.Config) -> None:
         super().__init__()
         for name, least in (("width", 1), ("experts", 1), ("hidden", 1), ("shared", 0)):
             value = getattr(config, name)
             check(value >= least, f"experts.{name}", value, f"must be at least {least}")
-        remedy = f"must lie between 1 and the number of experts, {config.experts}"
-        check(1 <= config.active <= config.experts, "experts.active", config.active, remedy)
+        remedy = f"must lie between 1 and the number of experts, {config.choices}"
+        check(1 <= config.active <= config.choices, "experts.active", config.active, remedy)
         check(config.score in SCORES, "experts.score", config.score, suggest(str(config.score), SCORES))
         check(config.scale > 0, "experts.scale", config.scale, "must be above 0; 1 is usual")
         self.experts, self.active, self.scale = config.experts, config.active, config.scale
         self.score = SCORES[config.score]
-        self.router = nn.Linear(config.width, config.experts, bias=False)
-        self.balance = config.balance.build(config.experts)
+        self.router = nn.Linear(config.width, config.choices, bias=False)
+        self.balance = config.balance.build(config.choices)
         self.input = ExpertLinear(config.experts, config.width, 2 * config.hidden)  # gate and input, side by side
         self.out = ExpertLinear(config.experts, config.hidden, config.width)
         common = SwiGLU.Config(width=config.width, hidden=config.shared * config.hidden)
@@ -106,14 +111,18 @@ class Experts(Part):
     def mix(self, x_ND: Float[Tensor, "n d"], span: Span) -> Float[Tensor, "n d"]:
         """The weighted sum of the chosen experts, for positions in any order."""
         score_NE = self.score(exactly(self.router, x_ND))
-        chosen_NK = self.balance.preferred(score_NE).topk(self.active).indices
+        chosen_NK = self.choose(score_NE)
         flat_M = chosen_NK.flatten()
-        count_E = flat_M.new_zeros(self.experts).scatter_add(0, flat_M, torch.ones_like(flat_M))
+        count_E = flat_M.new_zeros(score_NE.shape[1]).scatter_add(0, flat_M, torch.ones_like(flat_M))
         self.tell(score_NE, count_E, span)
         weight_NK = score_NE.gather(1, chosen_NK)
         if self.active > 1:
             weight_NK = weight_NK / weight_NK.sum(-1, keepdim=True).clamp(min=1e-20)
         return self.process(x_ND, chosen_NK, self.scale * weight_NK, count_E).sum(1)
+
+    def choose(self, score_NE: Float[Tensor, "n e"]) -> Int64[Tensor, "n k"]:
+        """The experts of every position, by its scores."""
+        return self.balance.preferred(score_NE).topk(self.active).indices
 
     def process(
         self,
@@ -122,13 +131,23 @@ class Experts(Part):
         weight_NK: Float[Tensor, "n k"],
         count_E: Int64[Tensor, " e"],
     ) -> Float[Tensor, "n k d"]:
-        """What each chosen expert makes of each position, weighted: sorted by expert, multiplied, and put back. The
-        weight is applied before the last product, where there is less to multiply."""
+        """What each chosen expert makes of each position, weighted: sorted by expert, computed, and put back."""
         order_M = chosen_NK.flatten().argsort(stable=True)
+        y_MD = self.compute(x_ND, order_M, weight_NK, count_E)
+        return y_MD.index_select(0, order_M.argsort()).unflatten(0, chosen_NK.shape)
+
+    def compute(
+        self,
+        x_ND: Float[Tensor, "n d"],
+        order_M: Int64[Tensor, " m"],
+        weight_NK: Float[Tensor, "n k"],
+        count_E: Int64[Tensor, " e"],
+    ) -> Float[Tensor, "m d"]:
+        """The answers to choices that stand expert by expert. The weight is applied before the last product, where
+        there is less to multiply."""
         weight_M1 = weight_NK.flatten().index_select(0, order_M)[:, None]
         gate_MF, input_MF = self.input(x_ND.index_select(0, order_M // self.active), count_E).chunk(2, dim=-1)
-        y_MD = self.out(F.silu(gate_MF) * input_MF * weight_M1.to(gate_MF.dtype), count_E)
-        return y_MD.index_select(0, order_M.argsort()).unflatten(0, chosen_NK.shape)
+        return self.out(F.silu(gate_MF) * input_MF * weight_M1.to(gate_MF.dtype), count_E)
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
         """Shows the load, and in training adds what keeps it even."""

@@ -42,3 +42,13 @@ def test_suites_are_not_documents(everlong, run):
     outcome = everlong("evaluate", run, "--memory", "--suite", "passkey")
     assert outcome.code == 2
     assert "leave out --suite" in outcome.err
+
+
+def test_rows_may_learn_by_adam(everlong, sources, tmp_path):
+    from everlong.train.run import read_run
+
+    chosen = ["--table-optimizer", "adam", "--optimizer.tables.multiplier", "7"]
+    outcome = everlong("train", *SMALL, *TRAINING, "--data", sources, "--out", tmp_path / "run", *chosen)
+    assert outcome.code == 0
+    rows = read_run(tmp_path / "run")[0].training.optimizer.tables
+    assert (rows.kind, rows.multiplier) == ("train.row_adam.RowAdam", 7.0)

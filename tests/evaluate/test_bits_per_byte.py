@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from everlong.core.errors import ConfigError, DataError
 from everlong.evaluate import bits_per_byte
 from everlong.evaluate.bits_per_byte import evaluate, measure, ranges, ratio
+from everlong.generate import sliding
 from tests.generate.small import small
 
 DOCUMENTS = [b"def f(x):\n    return x\n" * n for n in (1, 7, 3, 2)] + [b"a"]
@@ -104,6 +105,16 @@ def test_batch_and_chunk_change_nothing(stored):
 def test_a_shorter_context_is_measured_as_one(stored):
     model, store = small(), stored([b"abcdefgh" * 10])
     assert evaluate(model, store, context=4).bits != pytest.approx(evaluate(model, store).bits, rel=1e-6)
+
+
+def test_another_procedure_is_measured_as_one(stored):
+    """A window that begins anew when it is full is what a shorter context is; one that overlaps it is not."""
+    model, store = small(), stored(DOCUMENTS)
+    apart = evaluate(model, store, procedure=lambda plain: sliding(plain, window=12, stride=12))
+    overlapping = evaluate(model, store, procedure=lambda plain: sliding(plain, window=12, stride=6))
+    assert apart.bits == pytest.approx(evaluate(model, store, context=12).bits)
+    assert overlapping.bytes == apart.bytes
+    assert abs(overlapping.bits - apart.bits) > 1
 
 
 def test_nothing_stays_hooked_to_the_model(stored):

@@ -47,7 +47,7 @@ def test_inner_stages_stand_at_their_own_chunks() -> None:
     names = [track.name for track in found.tracks]
     assert names == ["chunks/probability, 1 of 2", "chunks/probability, 2 of 2"]
     assert torch.equal(~found.tracks[1].value_T.isnan(), outer == 1)
-    assert set(found.means) == {"chunks/positions, 1 of 2", "chunks/positions, 2 of 2"}
+    assert set(found.means) == {f"chunks/{name}, {i} of 2" for name in ("positions", "share") for i in (1, 2)}
 
 
 def test_routed_positions_are_drawn_and_gates_told() -> None:
@@ -55,7 +55,7 @@ def test_routed_positions_are_drawn_and_gates_told() -> None:
     assert any(track.name.startswith("depths/routed") for track in routed.tracks)
     assert all(len(track.value_T) == len(TEXT) for track in routed.tracks)
     gates = inspect(everlong.build("infini:nano").eval(), CODEC, TEXT)
-    assert any(name.startswith("infini/gate") for name in gates.means)
+    assert set(gates.means) == {f"infini/gate, head {h}, {i} of 3" for h in (1, 2, 3) for i in (1, 2, 3)}
 
 
 class Reader(html.parser.HTMLParser):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from studies import passkey
+from studies import passkey, passkey_report
 from studies.passkey import Settings, Stage, measure, model_of, train
 from studies.passkey_texts import HAY, MARK, QUERY, VOCABULARY, Haystack, Texts, texts
 
-SHORT = (Stage(steps=2, segments=(2, 3), learning_rate=1e-3, tokens=256),)
+SHORT = (Stage(steps=2, segments=(2, 3), learning_rate=1e-3, tokens=256, symbols=0.1),)
 
 
 def drawn(settings: Settings, length: int, depths: list[float | None]) -> Texts:
@@ -39,7 +39,8 @@ def test_texts(keys: int, haystack: Haystack) -> None:
         places = [t for t in marks if row[t + 1 : t + 1 + len(question)] == question]
         assert len(marks) == keys
         assert len(places) == 1
-        assert places[0] + len(question) < 5000 - settings.segment
+        assert places[0] + len(question) < 5000 - 5000 % settings.segment
+        assert all(t // settings.segment == (t + len(question)) // settings.segment for t in marks)
         if depth is not None:
             assert abs(places[0] / 5000 - depth) < 0.01
 
@@ -52,16 +53,16 @@ def test_a_random_haystack_does_not_repeat() -> None:
 
 def test_ablations() -> None:
     """Each changes what it is named after, and nothing else."""
-    batch = drawn(Settings(), 64, [0.0] * 4)
+    batch = drawn(Settings(), 128, [0.0] * 4)
     for ablation in ("none", "detached", "dead-gate"):
         model = model_of(Settings(ablation=ablation))
-        loss, _ = passkey._loss(model, batch)
+        loss, _ = passkey._loss(model, batch, 0.1)
         loss.backward()
         part = passkey._parts(model)[-1]
         assert part.k.weight.grad is not None
         share = torch.sigmoid(part.gate)
         assert (share < 1e-4).all() == (ablation == "dead-gate")
-    assert passkey._parts(model_of(Settings(ablation="slow-gate")))[0].hints["gate"].learning_rate == 1
+    assert passkey._parts(model_of(Settings(ablation="slow-gate")))[0].hints["gate"].learning_rate == 0.01
 
 
 @pytest.mark.parametrize("ablation", ["none", "decayed-gate"])
@@ -79,22 +80,37 @@ def test_detached_memories_are_detached() -> None:
     """What is written in the first segment has no gradient from the third."""
     for ablation, reaches in (("none", True), ("detached", False)):
         model = model_of(Settings(ablation=ablation, layers=1))
-        ids_BT = drawn(Settings(), 48, [0.0]).ids(0, 48)
-        model(ids_BT).logits[0, 40].sum().backward()
+        ids_BT = drawn(Settings(), 96, [0.0]).ids(0, 96)
+        model(ids_BT).logits[0, 80].sum().backward()
         gradient = model.embedding.weight.grad
         assert gradient is not None
         assert bool(gradient[MARK].any()) == reaches
 
 
 def test_streaming_is_measured_as_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(rows=3, width=16)
+    settings = Settings(rows=3, width=16)  # 9 texts, of three depths
     model = model_of(settings).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(3)
     one = measure(settings, model, 160)
-    monkeypatch.setattr(passkey, "CHUNK", 32)
+    monkeypatch.setattr(passkey, "CHUNK", 32 * 9)
     assert measure(settings, model, 160) == one
+
+
+def test_lengths_are_drawn_evenly_by_their_logarithm() -> None:
+    """All numbers of segments between the two, as many short of their geometric mean as beyond it."""
+    stage = Stage(steps=1, segments=(2, 32), learning_rate=1e-3, tokens=2048, symbols=0.0)
+    lengths = np.array([passkey._batch(Settings(), stage, step).length for step in range(600)]) // Settings().segment
+    assert (lengths.min(), lengths.max()) == (2, 32)
+    assert abs((lengths < 8).mean() - (lengths > 8).mean()) < 0.1
+
+
+def test_texts_are_as_many_as_are_asked_for() -> None:
+    """Fewer where they are long, and one at least."""
+    settings = Settings(width=16, rows=5, read=300)
+    model = model_of(settings).eval()
+    assert [measure(settings, model, length)["rows"] for length in (50, 128, 400)] == [5, 2, 1]
 
 
 def test_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,3 +122,21 @@ def test_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kept["curve"][-1]["step"] == 2
     assert kept["compressive_floats"] == 2 * 4 * 4 * 5
     assert set(kept["accuracy"][0]["digits"]) == {"start", "middle", "end"}
+
+
+def test_the_report_is_made_from_kept_runs_alone(tmp_path: Path) -> None:
+    """Means over depths, by length; what is not as usual is named; ablations stand apart."""
+    small = {"stages": SHORT, "lengths": (64, 128), "rows": 2, "width": 16, "out": tmp_path}
+    paths = [
+        passkey.main(Settings(update="delta", **small)),
+        passkey.main(Settings(update="linear", keys=2, **small)),
+        passkey.main(Settings(update="delta", ablation="dead-gate", **small)),
+    ]
+    text = passkey_report.write(tmp_path).read_text()
+    for path, name in zip(paths, ("delta", "linear, 2 keys", "delta, dead-gate"), strict=True):
+        digits = json.loads(path.read_text())["accuracy"][1]["digits"].values()
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |") and " to " in line]
+        assert f"{sum(digits) / 3:.1%}" in row.split("|")[3]
+    assert text.index("## Ablations") > text.index("| linear, 2 keys |")
+    assert "longest text of training has 48 symbols" in text
+    assert {path.name for path in (tmp_path / "figures").iterdir()} == {"lengths.svg", "gates-delta.svg"}

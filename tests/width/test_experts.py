@@ -12,13 +12,14 @@ import everlong
 from everlong.core.accounting import active_parameter_count, parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
 from everlong.data import Batch
+from everlong.testing.compare import assert_near
+from everlong.testing.example import make
+from everlong.testing.stream import Stream
 from everlong.train.learner import Learner
 from everlong.train.optimizers import Muon
 from everlong.width.experts import Experts
 from everlong.width.experts_balance import BiasBalance, LossBalance, overload
-from tests.laws.catalogue import make
-from tests.laws.compare import assert_near
-from tests.laws.stream import Stream
+from everlong.width.noop_experts import NoOpExperts
 from tests.oracles import experts as oracle
 
 CONFIG = Experts.Config(width=16, hidden=8, experts=6, active=2, shared=1)
@@ -251,3 +252,36 @@ def test_refuses(changes: dict[str, Any], field: str) -> None:
 def test_presets_refuse(override: str, value: int) -> None:
     with pytest.raises(ConfigError, match=override):
         everlong.config("moe:nano", **{override: value})
+
+
+class TestNoOps:
+    CONFIG = NoOpExperts.Config(width=16, hidden=8, experts=6, noops=3, active=2)
+
+    def test_who_chooses_no_ops_only_gets_nothing(self) -> None:
+        part, data = built(self.CONFIG), stream()
+        with torch.no_grad():
+            bias(part).copy_(torch.tensor([0.0] * 6 + [9.0] * 3))
+        y_BTD, _ = part(data.x_BTD, span := data.span)
+        assert not y_BTD.any()
+        assert span.observed["experts/computed"][0] == 0
+
+    def test_the_share_that_is_computed_is_shown(self) -> None:
+        part, data = built(self.CONFIG), stream()
+        with torch.no_grad():
+            bias(part).copy_(torch.tensor([9.0] + [0.0] * 5 + [9.0] + [0.0] * 2))  # everybody chooses one of each
+        part(data.x_BTD, span := data.span)
+        assert span.observed["experts/computed"][0] == 0.5
+
+    def test_active_parameters_are_those_of_the_nominal_rate(self) -> None:
+        part = self.CONFIG.build()
+        one = 3 * 16 * 8
+        assert parameter_count(part) - active_parameter_count(part) == 6 * one - round(2 * 6 / 9 * one)
+
+    def test_a_preset_has_them(self) -> None:
+        blocks = everlong.config("moe:nano", noops=4).body.blocks  # type: ignore[attr-defined]
+        assert [type(block.feed_forward) for block in blocks[1:]] == [NoOpExperts.Config] * 2
+        assert blocks[1].feed_forward.noops == 4
+
+    def test_none_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match="noops"):
+            self.CONFIG.replace(noops=0).build()
