@@ -45,5 +45,5 @@ $(PACKAGE): $(TORCH) pyproject.toml
 	touch $@
 
 $(TOOLS): $(PACKAGE)
-	$(PIP) --editable '.[hf,report,track,eval,dev]'
+	$(PIP) --editable '.[hf,report,track,eval,docs,dev]'
 	touch $@

@@ -9,13 +9,15 @@ stand in the last segment, so that all that is right came through the memory. In
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name and one of them is asked for.
 
-Texts grow longer in stages, from a few segments on; the loss is that of the digits, and a tenth of that of all symbols.
+Texts grow longer in three stages, from two segments on. The loss is that of the digits; at first also a tenth of that
+of all symbols, which teaches what they are, and later would ask the memory for the haystack.
+
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
 before the last segment). A digit is right if it is the likeliest one after the right digits before it.
 
 Ablations are what implementations of Infini-attention have been found to do: `detached`, no gradient through what is
-written; `dead-gate`, the memory's share begins at sigmoid(-10); `slow-gate`, the gate has the learning rate of the
-rest; `decayed-gate`, weight decay of 0.1 pulls it back to a half.
+written; `dead-gate`, the memory's share begins at sigmoid(-10); `slow-gate`, the gate moves by hundredths in all, as it
+does at the learning rate of a large model; `decayed-gate`, weight decay of 0.1 pulls it back to a half.
 """
 
 from __future__ import annotations
@@ -43,12 +45,13 @@ from everlong.core.accounting import parameter_count
 from everlong.core.state import detach, state_bytes
 from everlong.sequence.infini import InfiniAttention
 from everlong.sequence.position import Rotary
-from everlong.train import AdamW
+from everlong.train import Muon
 from everlong.train.optimizers import Hinted
 from studies.passkey_texts import ANSWER, VOCABULARY, Haystack, Recipe, Texts, texts
 
-CHUNK = 2048  # positions of a call when streaming
+CHUNK = 16_384  # symbols of a call when streaming, over all rows
 DEPTHS = {"start": 0.0, "middle": 0.5, "end": 1.0}
+AT_START = 1 / 8  # share of the texts of training whose key stands at the start
 
 Ablation = Literal["none", "detached", "dead-gate", "slow-gate", "decayed-gate"]
 PROGRESS = Console(stderr=True, highlight=False)
@@ -60,17 +63,20 @@ class Stage:
 
     steps: int
     segments: tuple[int, int]
-    """The fewest and the most that a text has; each step draws its own number."""
+    """The fewest and the most that a text has; each step draws its own number, evenly by its logarithm."""
     learning_rate: float
     tokens: int
     """About as many a step."""
+    symbols: float
+    """Weight of the loss of all symbols, beside that of the digits."""
 
 
 STAGES = (
-    Stage(steps=1000, segments=(2, 8), learning_rate=3e-3, tokens=2048),
-    Stage(steps=500, segments=(8, 64), learning_rate=1.5e-3, tokens=4096),
-    Stage(steps=150, segments=(64, 256), learning_rate=1e-3, tokens=8192),
+    Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
+    Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
+    Stage(steps=400, segments=(16, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
 )
+"""The longest text of training has 64 segments of 16, 1,024 symbols: the training length."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +102,10 @@ class Settings:
     """Steps at the beginning of each stage."""
     lengths: tuple[int, ...] = (128, 1024, 8192, 32768, 131072, 1048576)
     """Positions at which accuracy is measured."""
-    rows: int = 16
-    """Texts of each length and depth; a quarter of them from 131072 on."""
+    rows: int = 64
+    """Most texts of each length and depth."""
+    read: int = 262_144
+    """Symbols of the texts of each length and depth, at most, if that is more than one text."""
     out: Path = field(default=Path("studies/results/passkey"))
     """Folder of the result."""
 
@@ -116,10 +124,10 @@ class Settings:
 # --- Training ------------------------------------------------------------------------------------------------
 
 
-class DecaysGates(AdamW):
-    """AdamW that decays gates, too, which ask not to be."""
+class DecaysGates(Muon):
+    """Muon that decays gates, too, which ask not to be."""
 
-    class Config(AdamW.Config):
+    class Config(Muon.Config):
         pass
 
     def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
@@ -140,7 +148,7 @@ def model_of(settings: Settings) -> LanguageModel:
         update=settings.update,
         position=Rotary.Config(base=1000.0),
         gate=-10.0 if ablation == "dead-gate" else 0.0,
-        gate_learning_rate=1.0 if ablation == "slow-gate" else 10.0,
+        gate_learning_rate=0.01 if ablation == "slow-gate" else 3.0,
         vocabulary=VOCABULARY,
     )
     torch.nn.init.normal_(model.embedding.weight, std=settings.embedding)
@@ -161,17 +169,11 @@ def _parts(model: LanguageModel) -> list[InfiniAttention]:
 def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
     """Trains stage after stage; tells every fiftieth step."""
     step, began = 0, time.process_time()
-    kind = DecaysGates if settings.ablation == "decayed-gate" else AdamW
-    decay = 0.1 if settings.ablation == "decayed-gate" else settings.weight_decay
     rate = settings.stages[0].learning_rate
-    config = kind.Config(learning_rate=rate, betas=(0.9, 0.98), weight_decay=decay)
-    optimizer = config.build(model)
+    optimizer = _optimizer(settings, rate).build(model)
     for number, stage in enumerate(settings.stages):
         for i in range(stage.steps):
-            segments = np.random.default_rng((settings.seed, 1, step)).integers(*stage.segments, endpoint=True)
-            length = int(segments) * settings.segment
-            batch = texts(settings.recipe, length, [None] * max(1, stage.tokens // length), (settings.seed, 2, step))
-            loss, right = _loss(model, batch)
+            loss, right = _loss(model, _batch(settings, stage, step), stage.symbols)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(stage.learning_rate / rate * _schedule(i, stage.steps, settings.warm_up))
@@ -183,6 +185,21 @@ def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
                 yield {**told, "cpu_seconds": time.process_time() - began}
 
 
+def _optimizer(settings: Settings, rate: float) -> Muon.Config:
+    decayed = settings.ablation == "decayed-gate"
+    kind, decay = (DecaysGates, 0.1) if decayed else (Muon, settings.weight_decay)
+    return kind.Config(learning_rate=rate, betas=(0.9, 0.98), weight_decay=decay)
+
+
+def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
+    """The texts of a step, equally long; of an eighth of them the key stands at the start, and else anywhere. The first
+    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there."""
+    generator = np.random.default_rng((settings.seed, 1, step))
+    length = round(float(np.exp(generator.uniform(*np.log(stage.segments))))) * settings.segment
+    depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
+    return texts(settings.recipe, length, depths, (settings.seed, 2, step))
+
+
 def _schedule(i: int, steps: int, warm_up: int) -> float:
     """A linear warm-up, then a cosine down to a tenth."""
     if i < warm_up:
@@ -190,14 +207,14 @@ def _schedule(i: int, steps: int, warm_up: int) -> float:
     return 0.55 + 0.45 * math.cos(math.pi * (i - warm_up) / max(1, steps - warm_up))
 
 
-def _loss(model: LanguageModel, batch: Texts) -> tuple[Tensor, float]:
-    """Cross-entropy of the digits and a tenth of that of all symbols; and the share of digits that are right."""
+def _loss(model: LanguageModel, batch: Texts, symbols: float) -> tuple[Tensor, float]:
+    """Cross-entropy of the digits and, with a weight, of all symbols; and the share of digits that are right."""
     ids_BT = batch.ids(0, batch.length)
     logits_BTV = model(ids_BT[:, :-1]).logits
     everything = F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten())
     logits_BAV, answer_BA = logits_BTV[:, -ANSWER:], ids_BT[:, -ANSWER:]
     right = (logits_BAV.argmax(-1) == answer_BA).float().mean().item()
-    return F.cross_entropy(logits_BAV.flatten(0, 1), answer_BA.flatten()) + 0.1 * everything, right
+    return F.cross_entropy(logits_BAV.flatten(0, 1), answer_BA.flatten()) + symbols * everything, right
 
 
 # --- Measurement ---------------------------------------------------------------------------------------------
@@ -206,12 +223,12 @@ def _loss(model: LanguageModel, batch: Texts) -> tuple[Tensor, float]:
 @torch.inference_mode()
 def measure(settings: Settings, model: LanguageModel, length: int) -> dict[str, Any]:
     """Accuracy at one length, by the depth of the key; all depths and rows stream side by side."""
-    rows = settings.rows if length < 131_072 else max(1, settings.rows // 4)
+    rows = min(settings.rows, max(1, settings.read // length))
     depths = [depth for depth in DEPTHS.values() for _ in range(rows)]
     batch = texts(settings.recipe, length, depths, (settings.seed, 3, length))
-    state, last = None, torch.empty(len(depths), 0, VOCABULARY)
-    for begin in range(0, length - 1, CHUNK):
-        output = model(batch.ids(begin, min(begin + CHUNK, length - 1)), state)
+    state, last, size = None, torch.empty(len(depths), 0, VOCABULARY), max(1, CHUNK // len(depths))
+    for begin in range(0, length - 1, size):
+        output = model(batch.ids(begin, min(begin + size, length - 1)), state)
         state, last = output.state, torch.cat([last, output.logits], dim=1)[:, -ANSWER:]
     right_BA = last.argmax(-1).numpy() == batch.answer_BA
     by_depth = right_BA.reshape(len(DEPTHS), rows, ANSWER)
@@ -220,6 +237,7 @@ def measure(settings: Settings, model: LanguageModel, length: int) -> dict[str, 
         "rows": rows,
         "digits": {name: float(right.mean()) for name, right in zip(DEPTHS, by_depth, strict=True)},
         "exact": {name: float(right.all(-1).mean()) for name, right in zip(DEPTHS, by_depth, strict=True)},
+        "by_digit": right_BA.mean(0).tolist(),
         "state_bytes_per_row": state_bytes(state) // len(depths),
     }
 

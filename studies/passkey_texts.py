@@ -32,12 +32,13 @@ class Recipe:
     haystack: Haystack
     keys: int
     """Keys that are hidden; one is asked for."""
-    last: int
-    """Places at the end in which no key stands."""
+    segment: int
+    """N. No key is cut by a border between segments: with short ones every fourth would be, with real ones one in
+    hundreds. None stands in the last segment."""
 
     def __post_init__(self) -> None:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
-        check(self.last > ANSWER + 2, "segment", self.last, f"must hold the question, {ANSWER + 2} symbols")
+        check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
 
 @dataclass(frozen=True)
@@ -88,14 +89,16 @@ def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.rando
     named = recipe.keys > 1
     names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
     size = 1 + named + ANSWER
-    slots = (length - recipe.last) // size
+    each = recipe.segment // size
+    slots = (-(-length // recipe.segment) - 1) * each
     depth = generator.random() if depth is None else depth
     asked = min(round(depth * (slots - 1)), slots - 1)
     others = generator.choice(slots - 1, recipe.keys - 1, replace=False)
     row: dict[int, int] = {}
     for name, slot in zip(names, [asked, *(others + (others >= asked))], strict=True):
         said = [HAY + int(digit) for digit in generator.integers(DIGITS, size=ANSWER)]
-        row |= _at(int(slot) * size, [MARK, *_named(name), *said])
+        place = int(slot) // each * recipe.segment + int(slot) % each * size
+        row |= _at(place, [MARK, *_named(name), *said])
         if slot == asked:
             question = [QUERY, *_named(name), *said]
             row |= _at(length - len(question), question)

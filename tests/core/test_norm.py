@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from everlong.core.norm import RMSNorm
-from tests.laws.compare import assert_near
+from everlong.testing.compare import assert_near
 
 
 def test_definition() -> None:

@@ -25,7 +25,7 @@ from everlong.core.state import (
     state_bytes,
     state_tensors,
 )
-from tests.laws.compare import assert_states_near
+from everlong.testing.compare import assert_states_near
 
 
 class Leaf(State):

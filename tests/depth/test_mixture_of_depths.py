@@ -19,11 +19,11 @@ from everlong.depth.mixture_of_depths import MixtureOfDepths
 from everlong.depth.routing import PredictorRule, RouterRule, best, share
 from everlong.evaluate.memory import training_memory
 from everlong.sequence.attention import Attention
-from tests.laws.catalogue import make
-from tests.laws.compare import assert_near, pattern
+from everlong.testing.compare import assert_near, pattern
+from everlong.testing.example import make
+from everlong.testing.stream import Stream
 from tests.laws.entries.mod import PREDICTOR, ROUTER, mod
 from tests.laws.entries.shared import FULL, SHARED, block
-from tests.laws.stream import Stream
 
 AROUND_ATTENTION = mod(block(Attention.Config(**SHARED)), capacity=0.25)
 PACKED = torch.tensor([[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 3, 3], [0] * 16])

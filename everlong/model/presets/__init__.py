@@ -10,10 +10,12 @@ from everlong.model.presets import (
     linear,
     longnet,
     mamba,
+    mamba3,
     megabyte,
     mod,
     moe,
 )
+from everlong.model.presets.own import load_own_parts, load_parts
 from everlong.model.presets.registry import OWN_SIZES, SIZES, arguments, build, config, family, presets, sizes
 
 __all__ = [
@@ -30,11 +32,15 @@ __all__ = [
     "hybrid",
     "infini",
     "linear",
+    "load_parts",
     "longnet",
     "mamba",
+    "mamba3",
     "megabyte",
     "mod",
     "moe",
     "presets",
     "sizes",
 ]
+
+load_own_parts()

@@ -10,6 +10,7 @@ from everlong.core.part import Part
 from everlong.memory.compression import Compression, compress_tokenizer
 from everlong.memory.engram import Engram
 from everlong.memory.hashing import NGramHash, layer_hashes
+from everlong.memory.ngram_head import NGramHeads
 from everlong.memory.over_encoding import OverEncoding
 from everlong.memory.short_convolution import ShortConvolution
 from everlong.model.language_model import LanguageModel
@@ -53,6 +54,8 @@ def engram(
     hash_heads: int = 1,
     row_width: int = 32,
     taps: int = 0,
+    ngram_heads: Sequence[int] = (),
+    ngram_window: int = 4096,
     compression: str | None = None,
     hidden: int | None = None,
     vocabulary: int = BYTES,
@@ -63,6 +66,8 @@ def engram(
     Args:
         rows: of a hash head, at least.
         taps: of a short convolution behind the memory, as far apart as the longest n-gram; 0: none.
+        ngram_heads: orders of n-gram heads before the first layer; none by default.
+        ngram_window: how many positions back they look.
         compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
     """
     for layer in memory_layers:
@@ -75,7 +80,17 @@ def engram(
         i: Engram.Config(width=width, hash=hash, row_width=row_width, convolution=convolution)
         for i, hash in hashes.items()
     }
-    return insert(plain, {i: Residual.Config(width=width, inner=memory) for i, memory in memories.items()})
+    blocks: dict[int, list[Part.Config]] = {i: [Residual.Config(width=width, inner=memories[i])] for i in memories}
+    if ngram_heads:
+        heads_before = NGramHeads.Config(
+            width=width,
+            vocabulary=vocabulary,
+            orders=tuple(ngram_heads),
+            window=ngram_window,
+            compression=_compression(compression),
+        )
+        blocks[0] = [heads_before, *blocks.get(0, [])]
+    return insert(plain, blocks)
 
 
 @family()
@@ -104,15 +119,15 @@ def over_encoding(
     """
     plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
     hash = _hashes([0], vocabulary, orders, rows, hash_heads, compression)[0]
-    return insert(plain, {0: OverEncoding.Config(width=width, hash=hash, row_width=row_width)})
+    return insert(plain, {0: [OverEncoding.Config(width=width, hash=hash, row_width=row_width)]})
 
 
-def insert(config: LanguageModel.Config, parts: Mapping[int, Part.Config]) -> LanguageModel.Config:
+def insert(config: LanguageModel.Config, parts: Mapping[int, Sequence[Part.Config]]) -> LanguageModel.Config:
     """The same stack, with parts before some of its blocks."""
     stack = cast(Stack.Config, config.body)
     blocks: list[Part.Config] = []
     for i, block in enumerate(stack.blocks):
-        blocks += [parts[i], block] if i in parts else [block]
+        blocks += [*parts.get(i, ()), block]
     return config.replace(body=stack.replace(blocks=tuple(blocks)))
 
 
@@ -137,9 +152,6 @@ def _hashes(
     layers: Sequence[int], vocabulary: int, orders: Sequence[int], rows: int, heads: int, tokenizer: str | None
 ) -> dict[int, NGramHash.Config]:
     """Hashes of the layers' n-grams, with the last id, PAD, before a document."""
-    compression: Compression | None = None
-    if tokenizer is not None:
-        compression = compress_tokenizer(tokenizer, specials=SPECIALS)
     return layer_hashes(
         layers,
         vocabulary=vocabulary,
@@ -147,5 +159,9 @@ def _hashes(
         rows=rows,
         heads=heads,
         pad=vocabulary - 1,
-        compression=compression,
+        compression=_compression(tokenizer),
     )
+
+
+def _compression(tokenizer: str | None) -> Compression | None:
+    return None if tokenizer is None else compress_tokenizer(tokenizer, specials=SPECIALS)

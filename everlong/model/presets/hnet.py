@@ -77,6 +77,9 @@ def hnet(
     those of another `chunker`, with all else as it is."""
     check(layers >= 1, "layers", layers, "must be at least 1")
     check(outer_layers >= 1, "outer_layers", outer_layers, "must be at least 1")
+    known = None if chunker is None else chunker.vocabulary
+    remedy = f"is that of the model which decides on chunks, and must be this model's, {vocabulary}: train it alike"
+    check(known in (None, vocabulary), "chunker.vocabulary", known, remedy)
     mamba = {"head_size": head_size, "state_size": state_size, "position": position, "window": None}
     stages = [
         Stage(width=outer_width, heads=1, hidden=1, **mamba),

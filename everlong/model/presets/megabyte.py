@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from everlong.core.config import check
+from everlong.core.config import check, check_divides
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.decoder import BYTES, ROPE, hidden_size
 from everlong.model.presets.registry import family
 from everlong.model.stack import Block, Stack
 from everlong.model.tied import TiedLanguageModel
-from everlong.resolution.megabyte import Megabyte
+from everlong.resolution.convolutions import Convolutions
+from everlong.resolution.megabyte import CrossPatchMegabyte, Megabyte
 from everlong.resolution.patches import Patches
 from everlong.sequence.attention import Attention
+from everlong.sequence.patch_attention import PatchAttention
 from everlong.sequence.position import Position
 from everlong.width.swiglu import SwiGLU
 
@@ -60,19 +62,29 @@ def megabyte(
     patch: int = 8,
     position: Position | None = ROPE,
     positions: int | None = None,
+    overlap: int = 0,
+    convolutions: tuple[int, ...] = (),
     hidden: int | None = None,
     vocabulary: int = BYTES,
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """A transformer over patches of `patch` bytes, and a small one inside each. `position` is the global part's;
-    `positions` gives the global embedding a table of that many positions besides."""
-    body = Megabyte.Config(
+    `positions` gives the global embedding a table of that many positions besides. The small one also sees the last
+    `overlap` positions of the patch before, and `convolutions` are the taps of those that read bytes before they are
+    patches, (3, 5, 7) in the paper."""
+    check_divides(patch, width, "patch", "width")
+    encoder = Convolutions.Config(width=width // patch, taps=convolutions) if convolutions else None
+    local = _blocks(local_layers, local_width, local_heads, ROPE, None)
+    if overlap:
+        local = _across(local, patch, overlap)
+    body = (CrossPatchMegabyte if overlap else Megabyte).Config(
         width=local_width,
         patch=patch,
         inner=_blocks(layers, width, heads, position, hidden),
-        local=_blocks(local_layers, local_width, local_heads, ROPE, None),
+        local=local,
         vocabulary=vocabulary,
         positions=positions,
+        encoder=encoder,
     )
     return TiedLanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
 
@@ -111,6 +123,16 @@ def megabyte3(
         positions=None,
     )
     return TiedLanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
+
+
+def _across(local: Stack.Config, patch: int, overlap: int) -> Stack.Config:
+    """The same blocks, with attention that sees the end of the patch before."""
+    width, block = local.width, local.blocks[0]
+    assert isinstance(block, Block.Config)
+    assert isinstance(block.mixer, Attention.Config)
+    heads = {"heads": block.mixer.heads, "kv_heads": block.mixer.kv_heads, "position": block.mixer.position}
+    mixer = PatchAttention.Config(width=width, **heads, block=patch, summary=overlap)
+    return local.replace(blocks=(block.replace(mixer=mixer),) * len(local.blocks))
 
 
 def _blocks(layers: int, width: int, heads: int, position: Position | None, hidden: int | None) -> Stack.Config:

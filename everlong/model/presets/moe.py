@@ -8,19 +8,27 @@ from everlong.core.config import check
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.attention import transformer
 from everlong.model.presets.decoder import BYTES, ROPE
+from everlong.model.presets.engram import PAPER as MEMORY
 from everlong.model.presets.engram import engram
 from everlong.model.presets.registry import family
 from everlong.model.stack import Block, Stack
 from everlong.sequence.position import Position
 from everlong.width.experts import Experts
 from everlong.width.experts_balance import Balance, BiasBalance
+from everlong.width.noop_experts import NoOpExperts
 from everlong.width.swiglu import SwiGLU
 
 BIAS = BiasBalance.Config()
 """The default of what keeps the load even."""
 
+BODY = {"layers": 30, "width": 2560, "heads": 32, "vocabulary": 129_280, "hidden": 12_288}
+CHOICE = {"active": 6, "shared": 2, "dense": 1}
+"""Bodies of the Engram paper's large models (arXiv 2601.07372, table 5). The size of an expert, an eighth of `hidden`,
+is not told there: it is the one that makes the total the paper's. Attention is full, where the paper's is latent, in
+one residual stream, where the paper has four."""
 
-@family()
+
+@family(**{"27b": {**BODY, **CHOICE, "experts": 72}})
 def moe(
     *,
     layers: int,
@@ -32,6 +40,7 @@ def moe(
     active: int = 3,
     shared: int = 1,
     dense: int = 1,
+    noops: int = 0,
     score: str = "sigmoid",
     balance: Balance.Config = BIAS,
     hidden: int | None = None,
@@ -39,7 +48,11 @@ def moe(
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Full causal attention; experts in all blocks but the first `dense`, as many FLOPs as the feed-forward of size
-    `hidden` in their place."""
+    `hidden` in their place.
+
+    Args:
+        noops: experts among the others that do nothing (integrated Mixture-of-Depths-and-Experts).
+    """
     plain = transformer(
         layers=layers,
         width=width,
@@ -50,10 +63,16 @@ def moe(
         vocabulary=vocabulary,
         context_limit=context_limit,
     )
-    return with_experts(plain, experts=experts, active=active, shared=shared, dense=dense, score=score, balance=balance)
+    chosen = {"experts": experts, "active": active, "shared": shared, "dense": dense, "noops": noops}
+    return with_experts(plain, **chosen, score=score, balance=balance)
 
 
-@family()
+@family(
+    **{
+        "27b": {**MEMORY, **BODY, **CHOICE, "experts": 55, "rows": 2_262_400},
+        "40b": {**MEMORY, **BODY, **CHOICE, "experts": 55, "rows": 7_239_680},
+    }
+)
 def engram_moe(
     *,
     layers: int,
@@ -67,6 +86,7 @@ def engram_moe(
     rows: int = 2**15,
     hash_heads: int = 1,
     row_width: int = 32,
+    taps: int = 0,
     experts: int = 16,
     active: int = 3,
     shared: int = 1,
@@ -91,6 +111,7 @@ def engram_moe(
         rows=rows,
         hash_heads=hash_heads,
         row_width=row_width,
+        taps=taps,
         hidden=hidden,
         vocabulary=vocabulary,
         context_limit=context_limit,
@@ -107,6 +128,7 @@ def with_experts(
     dense: int,
     score: str,
     balance: Balance.Config,
+    noops: int = 0,
 ) -> LanguageModel.Config:
     """The same stack with experts for the SwiGLU of its blocks, all but the first `dense`. The active and the shared
     ones together are as large as what they replace, rounded up to what grouped products take, multiples of 8."""
@@ -118,15 +140,10 @@ def with_experts(
 
     def replaced(block: Block.Config) -> Block.Config:
         hidden = cast(SwiGLU.Config, block.feed_forward).hidden
-        feed_forward = Experts.Config(
-            width=stack.width,
-            experts=experts,
-            active=active,
-            hidden=-(-hidden // (active + shared) // 8) * 8,
-            shared=shared,
-            score=score,
-            balance=balance,
-        )
+        numbers = {"width": stack.width, "experts": experts, "active": active, "shared": shared}
+        size = -(-hidden // (active + shared) // 8) * 8
+        common = {**numbers, "hidden": size, "score": score, "balance": balance}
+        feed_forward = NoOpExperts.Config(**common, noops=noops) if noops else Experts.Config(**common)
         return block.replace(feed_forward=feed_forward)
 
     blocks = [

@@ -1,0 +1,54 @@
+"""Mixture-of-Depths' claims."""
+
+from __future__ import annotations
+
+from studies.evidence.claim import Claim, Finding, Measure, System, Verdict
+from studies.evidence.kept import Kept, machine
+from studies.evidence.rules import LOWER, fewer_bits
+
+FASTER = 1.5
+
+
+def step(kept: Kept) -> Finding | None:
+    """A decoding step behind the longest context, against a dense model of the same shape."""
+    if (found := kept.benchmark("mod")) is None:
+        return None
+    sampling = found["results"]["sampling"]
+    longest = max(sampling, key=int)
+    faster = sampling[longest]["faster"]
+    low, high = faster["quartiles"]
+    verdict = Verdict.CONFIRMED if low >= FASTER else Verdict.PARTLY if low > 1 else Verdict.NOT_HERE
+    verdict = Verdict.REFUTED if high < 1 else verdict
+    told = f"the dense model takes {faster['median']:.2f} times as long ({low:.2f} to {high:.2f})"
+    return Finding(verdict, told, f"`mod:tiny` and `transformer:tiny` behind {int(longest):,} bytes; {machine(found)}")
+
+
+MIXTURE_OF_DEPTHS = System(
+    "Mixture-of-Depths",
+    "arXiv 2404.02258",
+    "mixture_of_depths.md",
+    (
+        Claim(
+            "Equal loss at half the cost of a step",
+            "up to 1.5 % better log-probability at equal training FLOPs; equal loss at about half the FLOPs of a "
+            "forward; "
+            "upwards of 50 % faster to step when sampling (abstract, secondary source)",
+            (
+                Measure(
+                    "Does it need fewer bits at equal training FLOPs, decided as in a stream?",
+                    ("everlong compare studies/mod.py",),
+                    LOWER,
+                    fewer_bits("mod", "mod.predictor", "transformer"),
+                ),
+                Measure(
+                    "How much faster is a decoding step than that of the dense model of its shape?",
+                    ("python -m benchmarks mod",),
+                    f"confirmed if the lower quartile is {FASTER} or more, partly if it is above 1, refuted if the "
+                    "upper one "
+                    "is below 1, else not at this scale",
+                    step,
+                ),
+            ),
+        ),
+    ),
+)
