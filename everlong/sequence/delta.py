@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from everlong.core.accounting import element_bytes, linear_flops
 from everlong.core.config import Config, check, check_divides
+from everlong.core.exact import softplus
 from everlong.core.part import Part
 from everlong.core.span import Span
 from everlong.core.state import State
@@ -46,7 +47,7 @@ class Decay(nn.Module):
     def forward(self, x_BTD: Float[Tensor, "b t d"]) -> Float[Tensor, "b t j"]:
         dt_BTJ = self.input(x_BTD)
         exact = torch.promote_types(dt_BTJ.dtype, torch.float32)
-        return -self.A_log.to(exact).exp() * F.softplus(dt_BTJ.to(exact) + self.dt_bias.to(exact))
+        return -self.A_log.to(exact).exp() * softplus(dt_BTJ.to(exact) + self.dt_bias.to(exact))
 
 
 class DeltaState(State):

@@ -217,7 +217,8 @@ class InfiniAttention(Attention):
     def read(self, q_BJLHE: Tensor, local_BJLHE: Tensor, memory: Memory) -> Tensor:
         """Eq. 7 and 10 for stretches of one memory each: what they recall, mixed with what they heard locally."""
         q_NLHE, local_NLHE, memory_NGEK = (x.flatten(0, 1) for x in (q_BJLHE, local_BJLHE, memory.beside))
-        return read(q_NLHE, local_NLHE, memory_NGEK, torch.sigmoid(self.gate.to(memory_NGEK.dtype))).view_as(local_BJLHE)
+        share_H = torch.sigmoid(self.gate.to(memory_NGEK.dtype))
+        return read(q_NLHE, local_NLHE, memory_NGEK, share_H).view_as(local_BJLHE)
 
     # --- Accounting -------------------------------------------------------------------------------------------
 

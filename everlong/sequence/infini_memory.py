@@ -31,11 +31,11 @@ z is known in advance. So C and W are batched products, and only (E, E) (E, F) i
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from everlong.core.config import Config, Configurable, check
+from everlong.core.exact import softplus
 from everlong.core.state import State
 from everlong.kernels.recall import recall, sigma
 
@@ -179,7 +179,7 @@ class GatedDelta(StableDelta):
         decay_GE, decay_G, strength_GE, strength_G = (
             x.to(k_BGNE.dtype) for x in (self.decay_key, self.decay_bias, self.strength_key, self.strength_bias)
         )
-        forget_BGN = F.softplus((k_BGNE * decay_GE[:, None]).sum(-1) + decay_G[:, None])
+        forget_BGN = softplus((k_BGNE * decay_GE[:, None]).sum(-1) + decay_G[:, None])
         strength_BGN = torch.sigmoid((k_BGNE * strength_GE[:, None]).sum(-1) + strength_G[:, None])
         return s_BGNE * strength_BGN[..., None], torch.exp(-forget_BGN.mean(-1))
 

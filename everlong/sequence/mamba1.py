@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from everlong.core.accounting import Hint, element_bytes, linear_flops
 from everlong.core.config import check
+from everlong.core.exact import softplus
 from everlong.core.part import Part
 from everlong.core.span import Span
 from everlong.core.state import State
@@ -74,7 +75,7 @@ class Mamba1(Part):
         r_BTR, B_BTN, C_BTN = selected_BTM.split([self.config.rank, *[self.config.state_size] * 2], dim=-1)
         dt_BTE = self.step(r_BTR).to(exact_BTE.dtype)
         with torch.autocast(x_BTD.device.type, enabled=False):  # the sums outgrow bfloat16
-            dt_BTE = rows.mask(F.softplus(dt_BTE))
+            dt_BTE = rows.mask(softplus(dt_BTE))
             A_EN = -self.A_log.to(dt_BTE.dtype).exp()
             masks = {"state": None if state is None else state.h_BEN, "documents": rows.document_BT}
             y_BTE, h_BEN = selective_scan(exact_BTE, dt_BTE, A_EN, B_BTN, C_BTN, **masks)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from everlong.core.config import check, check_divides
+from everlong.core.exact import softplus
 from everlong.kernels.causal_convolution import convolve
 from everlong.sequence.mamba_rows import Rows
 
@@ -66,7 +67,7 @@ def step_sizes(
 ) -> Float[Tensor, "b t h"]:
     """softplus(dt + bias), clamped, in float32 or better; 0 where nothing real stands."""
     exact = torch.promote_types(dt_BTH.dtype, torch.float32)
-    return rows.mask(F.softplus(dt_BTH.to(exact) + bias_H.to(exact)).clamp(*limits))
+    return rows.mask(softplus(dt_BTH.to(exact) + bias_H.to(exact)).clamp(*limits))
 
 
 def check_limits(limits: tuple[float, float], field: str) -> None:

@@ -105,7 +105,7 @@ class TestFile:
         shared, turned = torch.randn(3, 4, requires_grad=True), torch.randn(4, 3).T
         for state in (example(), None, (), (shared, shared), Leaf(turned), (Leaf(shared), torch.tensor([True]))):
             save_state(state, tmp_path / "state")
-            assert_states_near(load_state(tmp_path / "state"), map_state(Tensor.detach, state), 0)
+            assert_states_near(load_state(tmp_path / "state"), map_state(Tensor.detach, state), 0.0)
 
     def test_replaces_the_file_only_when_complete(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "state"
@@ -118,7 +118,7 @@ class TestFile:
         monkeypatch.setattr(state_module, "save_file", no_space)
         with pytest.raises(CheckpointError, match="No space left"):
             save_state(None, path)
-        assert_states_near(load_state(path), load_state(path), 0)
+        assert_states_near(load_state(path), load_state(path), 0.0)
         assert isinstance(load_state(path), Branch)
         assert [p.name for p in tmp_path.iterdir()] == ["state"]  # nothing half written stays
 

@@ -227,7 +227,7 @@ class TestStream:
         assert span.observed["depths/routed"][0].shape == (2, 16)
         assert span.observed["depths/accuracy"][0].shape == (int(HOLES.sum()),)
         part.eval()(stream.x_BTD, span := stream.span)
-        assert set(span.observed) == {"depths/routed"}
+        assert set(span.observed) == {"depths/routed", "depths/share"}
 
 
 class TestConfiguration:

@@ -41,6 +41,7 @@ def known(tmp_path_factory):
             (State, "registry"),
         ):
             patch.setattr(owner, name, dict(getattr(owner, name)))
+        patch.delitem(sys.modules, MIXER.stem, raising=False)
         patch.setattr("everlong.train.session.matmul_rate", lambda *_: 1e9)  # which takes longer than the training
         load_parts(MIXER)
         yield

@@ -36,7 +36,7 @@ def _configs(value: Any) -> Iterator[type[Config]]:
 
 def _parts(cls: type[Part] = Part) -> Iterator[type[Part]]:
     for subclass in cls.__subclasses__():
-        if subclass.__module__.startswith("everlong."):
+        if subclass.__module__.split(".")[:2] in [["everlong", home] for home in HOMES]:
             yield subclass
         yield from _parts(subclass)
 

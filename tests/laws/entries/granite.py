@@ -24,7 +24,7 @@ def scaled(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
     """Any factors, around attention with any of its own."""
     inner = ScaledAttention.Config(**shape, scale=draw.uniform(0.3, 1.2))
     factors = {"input_factor": draw.uniform(0.5, 2), "output_factor": draw.uniform(0.5, 2)}
-    return Scaled.Config(width=shape["width"], inner=inner, **factors)
+    return block(Scaled.Config(width=shape["width"], inner=inner, **factors))
 
 
 MIXERS = [scaled]

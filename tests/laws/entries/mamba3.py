@@ -17,8 +17,8 @@ SHRUNK: dict[str, dict[str, Any]] = {"mamba3": {"state_size": 6}}
 
 
 def mamba3(draw: random.Random, shape: dict[str, Any]) -> Part.Config:
-    """As many heads and groups as the shape has, turned in half or in whole; of what is normalised, since the phases of
-    inputs in the thousands are known to few digits."""
+    """As many heads and groups as the shape has, turned in half or in whole; in a block, since the phases of inputs in
+    the thousands are known to few digits."""
     numbers = {"head_size": draw.randint(1, 4), "state_size": draw.randint(4, 6), "turned": draw.choice([0.5, 1.0])}
     return block(Mamba3.Config(width=shape["width"], heads=shape["heads"], groups=shape["kv_heads"], **numbers))
 
