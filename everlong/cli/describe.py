@@ -84,11 +84,9 @@ def _costs(description: Description, unit: str) -> Iterator[tuple[str, ...]]:
     yield f"training FLOPs per {unit}", si(3 * flops), mean
     for length, size in description.state_bytes.items():
         yield f"state after {length} tokens", memory(size), ""
-    parts = (
-        ("weights", training.weights),
-        ("gradients", training.gradients),
-        ("optimizer", training.optimizer),
-        ("activations", training.activations),
-    )
-    told = ", ".join(f"{name} {memory(size)}" for name, size in parts)
-    yield f"memory to train {description.batch} × {description.window}", memory(training.total), told
+    parts = {"weights": training.weights, "gradients": training.gradients, "optimizer": training.optimizer}
+    told = ", ".join(f"{name} {memory(size)}" for name, size in parts.items())
+    kept = training.activations
+    told += ", activations depend on the data" if kept is None else f", activations {memory(kept)}"
+    least = "at least " if kept is None else ""
+    yield f"memory to train {description.batch} × {description.window}", least + memory(training.total), told

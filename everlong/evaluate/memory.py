@@ -25,7 +25,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
 
 from everlong.core.accounting import parameter_count, parameter_hints
 from everlong.model.language_model import LanguageModel
@@ -38,11 +38,13 @@ class Memory:
     weights: int
     gradients: int
     optimizer: int
-    activations: int
+    activations: int | None
+    """`None`: their shapes depend on the data, as those of learned chunks do."""
 
     @property
     def total(self) -> int:
-        return self.weights + self.gradients + self.optimizer + self.activations
+        """Of what is known."""
+        return self.weights + self.gradients + self.optimizer + (self.activations or 0)
 
 
 def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bfloat16: bool) -> Memory:
@@ -60,8 +62,9 @@ def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bf
     return Memory(weights=weights, gradients=dense, optimizer=2 * dense + rows, activations=activations)
 
 
-def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) -> int:
-    """Bytes that autograd keeps between the forward and the backward pass, beside the weights."""
+def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) -> int | None:
+    """Bytes that autograd keeps between the forward and the backward pass, beside the weights; `None` where the model
+    looks at values, which fake tensors do not have."""
     known = {id(parameter.untyped_storage()) for parameter in model.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # it holds them, so that no two can have the same id
 
@@ -76,7 +79,10 @@ def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) 
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
         torch.autocast("cpu", torch.bfloat16, enabled=bfloat16),
     ):
-        logits_BTV = model(ids_BT).logits
+        try:
+            logits_BTV = model(ids_BT).logits
+        except (DataDependentOutputException, DynamicOutputShapeException):
+            return None
         F.cross_entropy(logits_BTV.flatten(0, 1).float(), ids_BT.flatten())
     return sum(storage.nbytes() for storage in saved.values())
 

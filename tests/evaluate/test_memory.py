@@ -45,6 +45,7 @@ def test_the_other_parts_by_hand():
     weights = 4 * sum(parameter.numel() for parameter in config.build().parameters())
     found = training_memory(config, window=16, batch=1, bfloat16=True)
     assert (found.weights, found.gradients, found.optimizer) == (weights, weights, 2 * weights)
+    assert found.activations is not None
     assert found.total == 4 * weights + found.activations
 
 
@@ -58,3 +59,10 @@ def test_a_context_limit_is_no_obstacle():
     limited, free = (everlong.config("transformer:nano", **SHAPE, context_limit=limit) for limit in (64, None))
     found = [training_memory(config, window=64, batch=1, bfloat16=False) for config in (limited, free)]
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize("family", ["hnet", "spacebyte"])
+def test_activations_of_learned_chunks_are_not_made_up(family):
+    found = training_memory(everlong.config(f"{family}:nano"), window=64, batch=2, bfloat16=False)
+    assert found.activations is None
+    assert found.total == found.weights + found.gradients + found.optimizer
