@@ -15,6 +15,7 @@ def study() -> Study:
                 name=f"rows_{rows}",
                 preset="engram:nano",
                 overrides={"layers": 3, "width": 96, "heads": 3, "hidden": 256, "rows": rows},
+                along=("memory slots", 5 * rows),
             )
             for rows in ROWS
         ),

@@ -4,6 +4,9 @@ The sizes are those of several targets of one matching, or of several budgets; e
 one quantity has three parameters, so four sizes are the fewest that could contradict it, and a quantity that does not
 even double is not scaled. A law of parameters holds for as many bytes, and one of bytes for as many parameters; where
 both change, the loss is no function of FLOPs either, and nothing is fitted.
+
+Contenders of one preset may also stand along a quantity of the study's own (`Architecture.along`), such as memory slots
+or context; a law of it holds for as many bytes.
 """
 
 from __future__ import annotations
@@ -60,6 +63,12 @@ def scaling(results: Results) -> Iterator[Piece]:
             found = [scaled for own in _architectures(groups) if (scaled := fitted(own, against)) is not None]
             if found:
                 yield from _pieces(f"Scaling, sizes of equal {quantity}: loss against {against}", against, found)
+    for label, groups in results.matchings():
+        along = [group for group in groups if group.runs and group.plan.get("along")]
+        for against in dict.fromkeys(group.plan["along"][0] for group in along):
+            found = [scaled for own in _presets(along, against) if (scaled := fitted_along(own, against)) is not None]
+            if found:
+                yield from _pieces(f"Scaling at {label}: loss against {against}", against, found)
 
 
 def fitted(groups: Sequence[Group], against: str) -> Scaled | None:
@@ -73,8 +82,33 @@ def fitted(groups: Sequence[Group], against: str) -> Scaled | None:
     changing = sum(cause_N.max() > (1 + STEADY) * cause_N.min() for cause_N in causes)
     if len(once) < LEAST_SIZES or x_N.max() < LEAST_RANGE * x_N.min() or changing > 1:
         return None
-    loss_N = np.concatenate([group.bits(list(group.runs)).sum(1) / document_bytes(group).sum() for group in once])
-    return Scaled(groups[0].name, x_N, loss_N, fit(loss_N, {against: x_N}))
+    return _scaled(groups[0].name, once, against, x_N)
+
+
+def fitted_along(groups: Sequence[Group], against: str) -> Scaled | None:
+    """The law of one preset's groups in a quantity of the study's own; `None` where there are too few, they hardly
+    differ, or they have learnt from different numbers of bytes.
+
+    Raises:
+        ConfigError: the extra `report` is not installed.
+    """
+    x_N = np.array([group.plan["along"][1] for group in groups for _ in group.runs], dtype=np.float64)
+    bytes_N = _values(groups, "training bytes")
+    too_few = len(set(x_N)) < LEAST_SIZES or x_N.max() < LEAST_RANGE * x_N.min()
+    if too_few or bytes_N.max() > (1 + STEADY) * bytes_N.min():
+        return None
+    return _scaled(groups[0].plan["preset"], groups, against, x_N)
+
+
+def _scaled(name: str, groups: Sequence[Group], against: str, x_N: Float64[np.ndarray, " n"]) -> Scaled:
+    loss_N = np.concatenate([group.bits(list(group.runs)).sum(1) / document_bytes(group).sum() for group in groups])
+    return Scaled(name, x_N, loss_N, fit(loss_N, {against: x_N}))
+
+
+def _presets(groups: Sequence[Group], against: str) -> Iterator[list[Group]]:
+    own = [group for group in groups if group.plan["along"][0] == against]
+    for preset in dict.fromkeys(group.plan["preset"] for group in own):
+        yield [group for group in own if group.plan["preset"] == preset]
 
 
 def _architectures(groups: Sequence[Group]) -> Iterator[list[Group]]:

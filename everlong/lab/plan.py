@@ -61,6 +61,8 @@ class Entry:
             "target": self.solved.target,
             "value": self.solved.value,
             "architecture": self.architecture.name,
+            "preset": self.architecture.preset,
+            "along": self.architecture.along,
             "sizes": self.solved.sizes,
             "cost": asdict(self.cost),
             "steps": self.steps,

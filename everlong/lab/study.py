@@ -38,9 +38,14 @@ class Architecture(Config):
     window: int | None = None
     """Bytes of context that it is trained and read at, where that is not the study's. Its batch follows, so that all
     learn from as many bytes in an update."""
+    along: tuple[str, float] | None = None
+    """A quantity in which contenders of one preset differ, such as memory slots or context, and how much of it this one
+    has: the report sets their losses against it, as a law if there are enough of them."""
 
     def __post_init__(self) -> None:
         _check_name("architecture.name", self.name)
+        remedy = "must be above 0: a law is one of powers"
+        check(self.along is None or self.along[1] > 0, "architecture.along", self.along, remedy)
         everlong.config(self.preset, **self.overrides)
 
 

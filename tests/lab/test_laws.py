@@ -141,3 +141,36 @@ def test_losses_without_a_law_are_told_with_their_doubt(plain, tmp_path):
         low, high = (float(number) for number in row[5].split("(")[1][:-1].split(" to "))
         assert high - low > 1
     assert isinstance(drawing, Drawing)
+
+
+def slots(plain):
+    """The five sizes of each architecture, as contenders of one matching that stand along a quantity."""
+    along = copy.deepcopy(plain)
+    for group, flops in zip(along["groups"], np.tile(FLOPS, 2), strict=True):
+        group["plan"] |= {"matching": "equal FLOPs per byte", "preset": group["plan"]["architecture"] + ":nano"}
+        group["plan"]["along"] = ["memory slots", flops]
+    return along
+
+
+def test_contenders_along_a_quantity_are_a_law(plain, tmp_path):
+    pieces = list(scaling(results(slots(plain), tmp_path)))
+    (table,) = (piece for piece in pieces if isinstance(piece, Table) and "memory slots" in piece.title)
+    assert [row[0] for row in table.rows] == ["linear:nano", "window:nano"]
+    for row in table.rows:
+        assert row[1] == "15"
+        assert float(row[5].split(" ")[0]) == pytest.approx(ALPHA, abs=0.05)
+
+
+def test_there_is_no_law_along_what_learnt_from_more_bytes(plain, tmp_path):
+    longer = slots(plain)
+    for cell in longer["cells"].values():
+        cell["bytes_seen"] = int(cell["flops"])
+    titles = [piece.title for piece in scaling(results(longer, tmp_path)) if isinstance(piece, Table)]
+    assert not any("memory slots" in title for title in titles)
+
+
+def test_three_places_are_no_law(plain, tmp_path):
+    few = slots(plain)
+    few["groups"] = [group for group in few["groups"] if group["plan"]["along"][1] < 2e7]
+    titles = [piece.title for piece in scaling(results(few, tmp_path)) if isinstance(piece, Table)]
+    assert not any("memory slots" in title for title in titles)
