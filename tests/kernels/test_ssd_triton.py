@@ -15,22 +15,23 @@ from everlong.kernels.ssd import TRITON, by_triton
 pytestmark = pytest.mark.skipif(not TRITON, reason="Triton is not installed: it is for Linux")
 
 
-def run(module: str, **environment: str) -> None:
-    """Raises AssertionError, with what it said, if a module fails in a process of its own."""
+def run(module: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """A module in a process of its own, which fails if one of its assertions does."""
     command = [sys.executable, "-m", f"tests.kernels.{module}"]
-    told = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
 
 
 def test_agrees_with_the_plain_form() -> None:
     """Outputs, state and gradients, a step, errors; and ten mutants are caught."""
-    run("ssd_triton_interpreted", TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    told = run("ssd_triton_interpreted", TRITON_INTERPRET="1", OMP_NUM_THREADS="1")
+    assert told.returncode == 0, told.stderr
 
 
 @pytest.mark.slow
 def test_compiles_for_a_gpu() -> None:
     """To machine code, at the published sizes; no GPU is needed for that."""
-    run("ssd_triton_compiled", TRITON_INTERPRET="0")
+    told = run("ssd_triton_compiled", TRITON_INTERPRET="0")
+    assert told.returncode == 0, told.stderr
 
 
 @pytest.mark.parametrize(

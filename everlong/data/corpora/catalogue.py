@@ -28,6 +28,15 @@ class Corpus:
     """What `fetch.digest` gives of the result, wherever it is made."""
 
 
+RECORDINGS = Package(
+    "debian",
+    "asterisk-core-sounds-en-wav",
+    "1.6.1-1",
+    18_272_864,
+    "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+)
+"""Of one speaker, for both corpora of speech."""
+
 CORPORA: dict[str, Corpus] = {
     "dictionary": Corpus(
         kind="text",
@@ -118,15 +127,7 @@ CORPORA: dict[str, Corpus] = {
         about="568 recordings of one English speaker, 8 kHz, one byte a sample (mu-law)",
         licence="CC-BY-SA-3.0",
         held_out="10 % of the recordings",
-        packages=(
-            Package(
-                "debian",
-                "asterisk-core-sounds-en-wav",
-                "1.6.1-1",
-                18_272_864,
-                "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
-            ),
-        ),
+        packages=(RECORDINGS,),
         prepare=prepare.speech,
         digest="ad01cfe4666460bd88159d0760dc7aedfe117183058ba2ac779d861059deaff8",
     ),
@@ -135,15 +136,7 @@ CORPORA: dict[str, Corpus] = {
         about="the same recordings, 16 bits a sample in two bytes (PCM)",
         licence="CC-BY-SA-3.0",
         held_out="10 % of the recordings",
-        packages=(
-            Package(
-                "debian",
-                "asterisk-core-sounds-en-wav",
-                "1.6.1-1",
-                18_272_864,
-                "2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
-            ),
-        ),
+        packages=(RECORDINGS,),
         prepare=prepare.speech16,
         digest="790ce275e91eabb4be8eef4221c7c46655bf8a20a9d531bae11ea2f538ff84a2",
     ),

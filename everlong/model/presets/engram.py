@@ -82,14 +82,9 @@ def engram(
     }
     blocks: dict[int, list[Part.Config]] = {i: [Residual.Config(width=width, inner=memories[i])] for i in memories}
     if ngram_heads:
-        heads_before = NGramHeads.Config(
-            width=width,
-            vocabulary=vocabulary,
-            orders=tuple(ngram_heads),
-            window=ngram_window,
-            compression=_compression(compression),
-        )
-        blocks[0] = [heads_before, *blocks.get(0, [])]
+        sizes = {"width": width, "vocabulary": vocabulary, "orders": tuple(ngram_heads), "window": ngram_window}
+        first = NGramHeads.Config(**sizes, compression=_compression(compression))
+        blocks[0] = [first, *blocks.get(0, [])]
     return insert(plain, blocks)
 
 
