@@ -8,9 +8,9 @@ With sigma(x) = ELU(x) + 1, a memory M and its normaliser z, and the share g of 
     s = sigma(q),   w = s z,   y = (1 - g) local + g s M / w        where w > 0,   y = local elsewhere
 
 (Munkhdalai et al. 2024, arXiv 2404.07143, eq. 7 and 10; the gate is shut where nothing was written.) This is a dozen
-small operations beside two products, so that a CPU spends its time on moving (T, H, E) in and out of its cache. A block
-of stretches and heads that fits there is taken through all of them, and the backward pass computes them again: nothing
-is kept but what came in.
+small operations beside two products, and over a whole call each of them moves (T, H, E) through memory. Here a block of
+stretches and heads, small enough for a cache, is taken through all of them, and the backward pass computes them again:
+nothing is kept but what came in.
 """
 
 from __future__ import annotations
