@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from everlong.core.errors import ConfigError
 
+_INFINITE = ("inf", "-inf")
 KIND = "is"  # the key that names the config class in the dictionary form
 
 C = TypeVar("C", bound="Config")
@@ -110,6 +112,8 @@ def _to_plain(value: Any) -> Any:
         return [_to_plain(item) for item in value]
     if isinstance(value, dict):
         return {key: _to_plain(item) for key, item in value.items()}
+    if isinstance(value, float) and math.isinf(value):
+        return str(value)  # JSON has no number for it
     return value
 
 
@@ -120,7 +124,7 @@ def _from_plain(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(value, list):
         inner = next((arg for arg in typing.get_args(hint) if arg is not Ellipsis), Any)
         value = tuple(_from_plain(item, inner, where) for item in value)
-    elif type(value) is int and not _fits(value, hint) and _fits(float(value), hint):
+    elif not _fits(value, hint) and (type(value) is int or value in _INFINITE) and _fits(float(value), hint):
         value = float(value)
     if not _fits(value, hint):
         raise ConfigError(where, value, f"expected {hint}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 from typing import Any
 
 import pytest
@@ -32,6 +34,10 @@ class Numbers(Config):
     inner: Rotary.Config | None = None
 
 
+def through_json(config: Config) -> Any:
+    return config_from_dict(json.loads(json.dumps(config.to_dict(), allow_nan=False)))
+
+
 def through_yaml(config: Config) -> Any:
     return config_from_dict(yaml.safe_load(yaml.safe_dump(config.to_dict())))
 
@@ -40,6 +46,7 @@ def through_yaml(config: Config) -> Any:
 def test_presets_round_trip(name: str) -> None:
     config = everlong.config(name, context_limit=512)
     assert through_yaml(config) == config
+    assert through_json(config) == config
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,7 @@ def test_presets_round_trip(name: str) -> None:
     [
         ATTENTION,
         Numbers(count=3),
+        Numbers(count=1, rate=math.inf, maybe=-math.inf, name="inf"),
         Numbers(count=-1, rate=0.5, name="", on=True, maybe=2.5, sizes=(1, 2), inner=Rotary.Config(base=5.0)),
         LanguageModel.Config(
             vocabulary=7,
@@ -57,9 +65,9 @@ def test_presets_round_trip(name: str) -> None:
     ids=lambda config: type(config).kind,
 )
 def test_round_trip(config: Config) -> None:
-    again = through_yaml(config)
-    assert again == config
-    assert type(again) is type(config)
+    for again in (through_yaml(config), through_json(config)):
+        assert again == config
+        assert type(again) is type(config)
 
 
 def test_kind_is_the_name_of_what_it_builds() -> None:

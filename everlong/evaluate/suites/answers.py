@@ -83,14 +83,15 @@ def likeliest(
 ) -> tuple[Int64[Tensor, "b t"], StreamState]:
     """The likeliest of the allowed ids behind each position of every row, on the CPU, and the state at their ends."""
     ids_BT, real_BT = right_padded(ids, pad, allowed_V.device)
-    piece, found = min(PIECE, longest_call(model, len(ids))), []
+    piece = min(PIECE, longest_call(model, len(ids)))
+    likeliest_BT = torch.empty(ids_BT.shape, dtype=torch.int64)  # whole: small pieces kept would pin freed logits
     for start in range(0, ids_BT.shape[1], piece):
         real = real_BT[:, start : start + piece]
         output = model(ids_BT[:, start : start + piece], state, real=None if bool(real.all()) else real)
         state = output.state
-        found.append(_best(output.logits, allowed_V))
+        likeliest_BT[:, start : start + piece] = _best(output.logits, allowed_V)
     assert state is not None  # every row has a token
-    return torch.cat(found, dim=1), state
+    return likeliest_BT, state
 
 
 @torch.inference_mode()
