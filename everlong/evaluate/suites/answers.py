@@ -45,10 +45,10 @@ def replies(model: LanguageModel, codec: Codec, examples: Sequence[Example]) -> 
     """
     check_codec(model, codec)
     allowed_V = allowed_ids(model, codec, eos=True)
-    parts = [[np.array([codec.bos]), *map(codec.encode, example.parts)] for example in examples]
-    prompts, golds = [np.concatenate(row[:-1]) for row in parts], [row[-1] for row in parts]
-    likeliest_BT, state = likeliest(model, prompts, codec.pad, allowed_V)
-    first_B = torch.tensor([int(ids_T[len(row) - 1]) for ids_T, row in zip(likeliest_BT, prompts, strict=True)])
+    asked = [_encoded(example, codec) for example in examples]
+    golds = [row.golds[-1] for row in asked]
+    likeliest_BT, state = likeliest(model, [row.prompt_T for row in asked], codec.pad, allowed_V)
+    first_B = torch.tensor([int(ids_T[len(row.prompt_T) - 1]) for ids_T, row in zip(likeliest_BT, asked, strict=True)])
     after_BT, _ = likeliest(model, golds, codec.pad, allowed_V, state)
     last_right = [
         np.array_equal([first, *ids_T[: len(gold) - 1]], gold)
@@ -56,9 +56,27 @@ def replies(model: LanguageModel, codec: Codec, examples: Sequence[Example]) -> 
     ]
     made = _greedy(model, first_B, state, [len(gold) + SPARE for gold in golds], codec.eos, allowed_V)
     return [
-        Reply(float(np.mean([*_right(row[:-1], ids_T.numpy()), last])), codec.decode(own).decode("utf-8", "replace"))
-        for row, ids_T, last, own in zip(parts, likeliest_BT, last_right, made, strict=True)
+        Reply(float(np.mean([*_right(row, ids_T.numpy()), last])), codec.decode(own).decode("utf-8", "replace"))
+        for row, ids_T, last, own in zip(asked, likeliest_BT, last_right, made, strict=True)
     ]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """An example as ids."""
+
+    prompt_T: np.ndarray
+    """BOS, text, answer, text, ..., text."""
+    golds: list[np.ndarray]
+    """Every answer; the last is behind the prompt."""
+    ends: list[int]
+    """Where those within the prompt end."""
+
+
+def _encoded(example: Example, codec: Codec) -> _Asked:
+    parts = [np.array([codec.bos]), *map(codec.encode, example.parts)]
+    ends = np.cumsum([len(part) for part in parts])
+    return _Asked(np.concatenate(parts[:-1]), parts[2::2], ends[2:-1:2].tolist())
 
 
 def accuracy(model: LanguageModel, task: Task | TextTask, *, window: int, rows: int, batch: int, seed: int) -> float:
@@ -117,10 +135,9 @@ def _best(logits_BTV: Tensor, allowed_V: Tensor) -> Tensor:
     return finite(logits_BTV).masked_fill(~allowed_V, -torch.inf).argmax(-1).cpu()
 
 
-def _right(parts: list[np.ndarray], likeliest_T: np.ndarray) -> list[bool]:
-    """Of every answer but the last, whether each of its tokens was foretold; BOS, text, answer, text, ..."""
-    ends = np.cumsum([len(part) for part in parts])
+def _right(asked: _Asked, likeliest_T: np.ndarray) -> list[bool]:
+    """Of every answer within the prompt, whether each of its tokens was foretold."""
     return [
-        np.array_equal(likeliest_T[end - len(part) - 1 : end - 1], part)
-        for part, end in zip(parts[2::2], ends[2::2].tolist(), strict=True)
+        np.array_equal(likeliest_T[end - len(gold) - 1 : end - 1], gold)
+        for gold, end in zip(asked.golds[:-1], asked.ends, strict=True)
     ]
