@@ -27,7 +27,6 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import torch
-from einops import rearrange
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -100,12 +99,13 @@ def decaying_sum(
     s_BGNJ = x_BTHP.new_zeros(shape) if state is None else state.to(exact)
     if T == 1:
         return _step(x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ, documents)
-    inputs = [z.contiguous() for z in (x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ)]
+    inputs = x_BTHP, w_BTH, a_BTH, B_BTGN, C_BTGN, s_BGNJ
     if by_triton(x_BTHP):
-        from everlong.kernels.ssd_triton import ssd_triton as chunked
+        from everlong.kernels.ssd_triton import ssd_triton
+
+        y_BTHP, s_BGNJ, _ = ssd_triton(*(z.contiguous() for z in inputs), documents)
     else:
-        chunked = _ssd
-    y_BTHP, s_BGNJ, _ = chunked(*inputs, documents)
+        y_BTHP, s_BGNJ, _ = _ssd(*inputs, documents)
     return y_BTHP, s_BGNJ
 
 
@@ -143,20 +143,20 @@ def _ssd(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs, the last state, and the state before every block."""
     check_documents(documents)
-    whole, y, saved = [x, dt, a, B, C], torch.empty_like(x), []
+    whole, y, saved = [x, dt, a, B, C], x.new_empty(x.shape), []
     for start, length, chunk in blocks(x.shape[1]):
         saved.append(state)
         block = cut_block(whole, documents, start, length, chunk)
-        states = states_of(block, state)
-        y[:, start : start + length] = rearrange(output(block, states), "b c g q r p -> b (c q) (g r) p")
-        state = states[:, -1].clone()
+        met, after = states_of(block, state)
+        output(block, met, y[:, start : start + length])
+        state = after.clone()  # a view would keep the whole block
     return y, state, torch.stack(saved)
 
 
 @_ssd.register_fake
 def _(x, dt, a, B, C, state, documents):
     count = sum(1 for _ in blocks(x.shape[1]))
-    return torch.empty_like(x), torch.empty_like(state), state.new_empty(count, *state.shape)
+    return x.new_empty(x.shape), state.new_empty(state.shape), state.new_empty(count, *state.shape)
 
 
 @torch.library.custom_op(
@@ -177,12 +177,12 @@ def _ssd_backward(
     saved: Tensor,
     documents: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    whole, grads = [x, dt, a, B, C], [torch.empty_like(z) for z in (x, dt, a, B, C)]
+    whole, grads = [x, dt, a, B, C], [z.new_empty(z.shape) for z in (x, dt, a, B, C)]
     gs = gstate
     for (start, length, chunk), state in reversed(list(zip(blocks(x.shape[1]), saved, strict=True))):
         at = slice(start, start + length)
         block = cut_block(whole, documents, start, length, chunk)
-        parts, gs = gradients(block, states_of(block, state), gy[:, at], y[:, at], gs)
+        parts, gs = gradients(block, *states_of(block, state), gy[:, at], y[:, at], gs)
         for grad, part in zip(grads, parts, strict=True):
             grad[:, at] = part
     return (*grads, gs if gs is not gstate else gs.clone())  # type: ignore[return-value]
@@ -190,7 +190,7 @@ def _ssd_backward(
 
 @_ssd_backward.register_fake
 def _(gy, gstate, x, dt, a, B, C, y, saved, documents):
-    return tuple(torch.empty_like(z) for z in (x, dt, a, B, C, gstate))
+    return tuple(z.new_empty(z.shape) for z in (x, dt, a, B, C, gstate))
 
 
 def _setup_context(ctx, inputs, output) -> None:

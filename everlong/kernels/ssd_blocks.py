@@ -41,13 +41,14 @@ class Masks(NamedTuple):
 
 
 class Decay(NamedTuple):
-    """exp(s_t - s_u) in pieces. Of a factored chunk, `pair` is `None`: it is query times key."""
+    """exp(s_t - s_u) in pieces. Of a factored chunk, `pair` is `None`: it is query times key, and a state is held as
+    the queries of its chunk meet it, times exp(m), with m the sum at the chunk's middle."""
 
-    query: Tensor  # b c g q r, what the query takes of the state
+    query: Tensor  # b c g q r, what the query takes of the state that it meets
     key: Tensor  # b c g q r, what the key gives to the state
-    before: Tensor | None  # b c g r, by which the state is multiplied before the queries meet it; None: 1
-    after: Tensor | None  # b c g r, by which the sum of the keys is multiplied; None: 1
-    chunk: Tensor  # b c g r, over the whole chunk
+    first: Tensor | None  # b g r, by which the state before the block is multiplied when it is first met; None: 1
+    kept: Tensor | None  # b c 1 1 or b c g r, what is kept of a state when the keys are added; None: 1
+    met: Tensor | None  # b c g r, by which this sum is multiplied when it is next met; None: 1
     pair: Tensor | None  # b c g r q q
 
 
@@ -93,7 +94,7 @@ def cut_block(whole: Sequence[Tensor], documents: Tensor | None, start: int, len
     key, query = inputs.B, inputs.C
     if masks is not None:
         scores, key, query = scores * masks.pair, key * masks.kept, query * masks.carried
-        decay = decay._replace(chunk=decay.chunk * masks.whole)
+        decay = decay._replace(kept=masks.whole if decay.kept is None else decay.kept * masks.whole)
     values = (inputs.x * (inputs.dt * decay.key)[..., None]).flatten(-2)
     return Block(inputs, masks, decay, scores, key, query, values)
 
@@ -109,11 +110,13 @@ def _cut(whole: Sequence[Tensor], at: slice, chunk: int, groups: int) -> Inputs:
 
 def _factored(s: Tensor) -> Decay | None:
     """Decays as products around the middle of a chunk; `None` if a factor could leave the range of numbers."""
-    middle, last = s[:, :, :, (s.shape[3] - 1) // 2, None], s[:, :, :, -1]
+    middle = s[:, :, :, (s.shape[3] - 1) // 2, None]
     rest = s - middle
     if not rest.abs().max() <= LIMIT:
         return None
-    return Decay(rest.exp(), (-rest).exp(), middle[:, :, :, 0].exp(), rest[:, :, :, -1].exp(), last.exp(), None)
+    before, met = middle[:, :, :, 0].exp(), rest[:, :, :, -1].exp()
+    met[:, :-1] *= before[:, 1:]
+    return Decay(rest.exp(), (-rest).exp(), before[:, 0], None, met, None)
 
 
 def _pairwise(a: Tensor) -> Decay:
@@ -122,7 +125,7 @@ def _pairwise(a: Tensor) -> Decay:
     earlier = torch.ones(Q, Q, dtype=torch.bool, device=a.device).tril()
     steps = a.transpose(-1, -2)[..., None].expand(*a.shape[:3], a.shape[4], Q, Q).masked_fill(~earlier.tril(-1), 0)
     pair = steps.cumsum(-2).masked_fill_(~earlier, -torch.inf).exp_()
-    return Decay(s.exp(), pair[..., -1, :].transpose(-1, -2), None, None, s[:, :, :, -1].exp(), pair)
+    return Decay(s.exp(), pair[..., -1, :].transpose(-1, -2), None, s[:, :, :, -1].exp(), None, pair)
 
 
 def _masks(documents: Tensor, at: slice, chunk: int) -> Masks:
@@ -136,49 +139,52 @@ def _masks(documents: Tensor, at: slice, chunk: int) -> Masks:
     )
 
 
-def _by_head(factor: Tensor, x: Tensor) -> Tensor:
-    """x (b c g n j) times a factor of each head (b c g r)."""
-    R = factor.shape[-1]
-    return (x.unflatten(-1, (R, -1)) * factor[:, :, :, None, :, None]).flatten(-2)
+def _by_head(state: Tensor, factor: Tensor | None) -> Tensor:
+    """A state (b g n j) times a factor of each head (b g r)."""
+    if factor is None:
+        return state
+    return (state.unflatten(-1, (factor.shape[-1], -1)) * factor[:, :, None, :, None]).flatten(-2)
 
 
-def states_of(block: Block, s_BGNJ: Tensor) -> Tensor:
-    """The state before every chunk, and after the last: b (c + 1) g n j."""
-    added = block.key.transpose(-1, -2) @ block.values
-    added = added if block.decay.after is None else _by_head(block.decay.after, added)
-    chunks, R = added.shape[1], block.decay.chunk.shape[-1]
-    states = added.new_empty(added.shape[0], chunks + 1, *added.shape[2:])
-    states[:, 0] = s_BGNJ
-    by_head = states.unflatten(-1, (R, -1))
-    for c, (new, decay) in enumerate(
-        zip(added.unflatten(-1, (R, -1)).unbind(1), block.decay.chunk.unbind(1), strict=True)
-    ):
-        torch.addcmul(new, by_head[:, c], decay[:, :, None, :, None], out=by_head[:, c + 1])
-    return states
+def _kept(decay: Decay, c: int, state: Tensor) -> Tensor:
+    """What chunk c keeps of a state."""
+    if decay.kept is None:
+        return state
+    return _by_head(state, decay.kept[:, c].expand(-1, state.shape[1], decay.query.shape[-1]))
 
 
-def _met(block: Block, states: Tensor) -> Tensor:
-    """The states as the queries meet them."""
-    before = states[:, :-1]
-    return before if block.decay.before is None else _by_head(block.decay.before, before)
+def states_of(block: Block, s_BGNJ: Tensor) -> tuple[Tensor, Tensor]:
+    """The states as the queries of every chunk meet them, b c g n j, and the state after the last, b g n j."""
+    decay, added = block.decay, block.key.transpose(-1, -2) @ block.values
+    met, state = torch.empty_like(added), _by_head(s_BGNJ, decay.first)
+    for c, new in enumerate(added.unbind(1)):
+        met[:, c] = state
+        state = new.add_(_kept(decay, c, state))
+        if decay.met is not None:
+            state.unflatten(-1, (decay.met.shape[-1], -1)).mul_(decay.met[:, c, :, None, :, None])
+    return met, state
 
 
-def output(block: Block, states: Tensor) -> Tensor:
-    """Y of a block, b c g q r p."""
-    R, decay = block.decay.chunk.shape[-1], block.decay
-    carried = block.query @ _met(block, states)
+def output(block: Block, met: Tensor, y: Tensor) -> None:
+    """Writes Y of a block into y, b t h p."""
+    decay, (_, _, G, Q, R) = block.decay, block.decay.query.shape
+    y = rearrange(y, "b (c q) (g r) p -> b c g q r p", q=Q, g=G)
+    carried = block.query @ met
     if decay.pair is None:
-        return (carried + block.scores @ block.values).unflatten(-1, (R, -1)) * decay.query[..., None]
+        torch.mul(_plus(carried, block.scores, block.values).unflatten(-1, (R, -1)), decay.query[..., None], out=y)
+        return
     X = block.inputs.x * block.inputs.dt[..., None]
     within = torch.einsum("bcgqk,bcgrqk,bcgkrp->bcgqrp", block.scores, decay.pair, X)
-    return torch.addcmul(within, carried.unflatten(-1, (R, -1)), decay.query[..., None])
+    torch.addcmul(within, carried.unflatten(-1, (R, -1)), decay.query[..., None], out=y)
 
 
-def gradients(block: Block, states: Tensor, gy: Tensor, y: Tensor, gs: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+def gradients(
+    block: Block, met: Tensor, s_after: Tensor, gy: Tensor, y: Tensor, gs: Tensor
+) -> tuple[tuple[Tensor, ...], Tensor]:
     """Gradients of a block's x, dt, a, B and C, as they lie in the stream, and of the state before it.
 
     Args:
-        states: what `states_of` gave.
+        met, s_after: what `states_of` gave.
         gy: gradient of the outputs, b t h p.
         y: the outputs.
         gs: gradient of the state after the block.
@@ -186,47 +192,67 @@ def gradients(block: Block, states: Tensor, gy: Tensor, y: Tensor, gs: Tensor) -
     x, dt, _, B, C = block.inputs
     gy, y = (rearrange(z, "b (c q) (g r) p -> b c g q r p", q=x.shape[3], g=x.shape[2]) for z in (gy, y))
     gz = (gy * block.decay.query[..., None]).flatten(-2)
-    gs_after, gs = _states_backward(block, block.query.transpose(-1, -2) @ gz, gs)
-    g_added = gs_after if block.decay.after is None else _by_head(block.decay.after, gs_after)
-    gX, g_scores = _values_backward(block, gy, gz, block.key @ g_added)
-    gC, gB = gz @ _met(block, states).transpose(-1, -2), block.values @ g_added.transpose(-1, -2)
+    g_added, g_before = _states_backward(block, block.query.transpose(-1, -2) @ gz, gs)
+    gX, g_scores, by_key = _values_backward(block, gy, gz, block.key @ g_added)
+    gC, gB = gz @ met.transpose(-1, -2), block.values @ g_added.transpose(-1, -2)
     if block.masks is not None:
         g_scores, gC, gB = g_scores * block.masks.pair, gC * block.masks.carried, gB * block.masks.kept
-    g_dt = (gX * x).sum(-1)
-    g_sum = (gy * y).sum(-1) - g_dt * dt
-    g_sum[:, :, :, -1] += (gs_after * states[:, 1:]).unflatten(-1, (x.shape[4], -1)).sum((3, 5))
-    g_a = g_sum.flip(3).cumsum(3).flip(3)
-    gB, gC = gB + g_scores.transpose(-1, -2) @ C, gC + g_scores @ B
-    heads = (rearrange(g, "b c g q r -> b (c q) (g r)") for g in (g_dt, g_a))
+    g_dt = (gX * x).sum(-1) * by_key
+    ends = _at_ends(block, met, s_after, g_added, gs)
+    g_sum = rearrange((gy * y).sum(-1) - g_dt * dt, "b (e c) g q r -> b e (c q) g r", e=ends.shape[1])
+    g_sum[:, :, -1] += ends
+    g_a = rearrange(g_sum.flip(2).cumsum(2).flip(2), "b e q g r -> b (e q) (g r)")
+    gB, gC = _plus(gB, g_scores.transpose(-1, -2), C), _plus(gC, g_scores, B)
     groups = (rearrange(g, "b c g q n -> b (c q) g n") for g in (gB, gC))
-    return (rearrange(gX * dt[..., None], "b c g q r p -> b (c q) (g r) p"), *heads, *groups), gs
+    g_x = rearrange(gX * (dt * by_key)[..., None], "b c g q r p -> b (c q) (g r) p")
+    return (g_x, rearrange(g_dt, "b c g q r -> b (c q) (g r)"), g_a, *groups), g_before
 
 
-def _values_backward(block: Block, gy: Tensor, gz: Tensor, g_values: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients of X = dt x, and of the scores, whose later pairs are 0.
+def _values_backward(block: Block, gy: Tensor, gz: Tensor, g_values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The gradient of X = dt x in two factors, the second one number a head, and that of the scores, between them.
 
     Args:
         gy: gradient of the outputs, b c g q r p.
         gz: the same times the query's decay, b c g q j.
         g_values: gradient that the values have through the states, b c g q j.
     """
-    pair, by_key = block.decay.pair, block.decay.key[..., None]
+    pair, by_key = block.decay.pair, block.decay.key
     if pair is None:
-        g_values = g_values + block.scores.transpose(-1, -2) @ gz
-        return g_values.unflatten(-1, gy.shape[-2:]) * by_key, (gz @ block.values.transpose(-1, -2)).tril_()
+        g_values = _plus(g_values, block.scores.transpose(-1, -2), gz)
+        return g_values.unflatten(-1, gy.shape[-2:]), (gz @ block.values.transpose(-1, -2)).tril_(), by_key
     X = block.inputs.x * block.inputs.dt[..., None]
     g_scores = (torch.einsum("bcgqrp,bcgkrp->bcgrqk", gy, X) * pair).sum(3)
     gX = torch.einsum("bcgqk,bcgrqk,bcgqrp->bcgkrp", block.scores, pair, gy)
-    return torch.addcmul(gX, g_values.unflatten(-1, gy.shape[-2:]), by_key), g_scores
+    gX = torch.addcmul(gX, g_values.unflatten(-1, gy.shape[-2:]), by_key[..., None])
+    return gX, g_scores, torch.ones_like(by_key)
+
+
+def _at_ends(block: Block, met: Tensor, s_after: Tensor, g_added: Tensor, gs: Tensor) -> Tensor:
+    """<gS', S'> of every head, b e g r: after the whole block (e = 1); if pairwise, after each chunk (e = c), since
+    under fast decays little is left of long sums."""
+    if block.decay.pair is None:
+        product = (gs * s_after)[:, None]
+    else:
+        product = g_added * torch.cat([met[:, 1:], s_after[:, None]], dim=1)
+    return product.unflatten(-1, (block.inputs.x.shape[4], -1)).sum((3, 5))
 
 
 def _states_backward(block: Block, g_met: Tensor, gs: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradient of the state after every chunk, b c g n j, and of that before the first."""
-    g_before = g_met if block.decay.before is None else _by_head(block.decay.before, g_met)
-    R, after = block.decay.chunk.shape[-1], torch.empty_like(g_before)
-    by_head, new = after.unflatten(-1, (R, -1)), g_before.unflatten(-1, (R, -1))
-    gs = gs.unflatten(-1, (R, -1))
-    for c in reversed(range(after.shape[1])):
-        by_head[:, c] = gs
-        gs = torch.addcmul(new[:, c], gs, block.decay.chunk[:, c, :, None, :, None])
-    return after, gs.flatten(-2)
+    """The gradient of what every chunk adds to the state, b c g n j, and of the state before the block.
+
+    Args:
+        g_met: gradient that the queries give to the states that they meet, b c g n j; it is written over.
+        gs: gradient of the state after the block.
+    """
+    decay = block.decay
+    for c in reversed(range(g_met.shape[1])):
+        g_new = gs if decay.met is None else _by_head(gs, decay.met[:, c])
+        gs = g_met[:, c] + _kept(decay, c, g_new)
+        g_met[:, c] = g_new
+    return g_met, _by_head(gs, decay.first)
+
+
+def _plus(base: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """base + one @ other, written over base."""
+    flat = base.flatten(0, -3)
+    return flat.baddbmm_(one.flatten(0, -3), other.flatten(0, -3)).view_as(base)

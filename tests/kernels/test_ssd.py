@@ -147,19 +147,14 @@ MUTANTS = {
     "documents meet within a chunk": ("scores * masks.pair, key * masks.kept", "scores, key * masks.kept"),
     "an old document is kept": ("key * masks.kept", "key"),
     "a new document hears the state": ("query * masks.carried", "query"),
-    "the state outlives its document": ("decay.chunk * masks.whole", "decay.chunk"),
-    "the state is met before its decay": (
-        "return Decay(rest.exp(), (-rest).exp(), middle[:, :, :, 0].exp()",
-        "return Decay(rest.exp(), (-rest).exp(), torch.ones_like(middle[:, :, :, 0])",
-    ),
+    "the state outlives its document": ("kept=masks.whole if decay.kept is None else decay.kept * masks.whole", ""),
+    "the state is met before its decay": ("met[:, :-1] *= before[:, 1:]", "pass"),
+    "the state enters before its decay": ("(-rest).exp(), before[:, 0], None", "(-rest).exp(), None, None"),
     "pairs decay once too often": ("~earlier.tril(-1), 0)", "~earlier, 0)"),
-    "the end of a chunk has no gradient": (
-        "    g_sum[:, :, :, -1] += (gs_after * states[:, 1:])",
-        "    g_sum[:, :, :, -1] += 0 * (gs_after * states[:, 1:])",
-    ),
+    "the ends have no gradient": ("g_sum[:, :, -1] += ends", "pass"),
     "documents meet in the gradient": ("g_scores * block.masks.pair, gC", "g_scores, gC"),
     "later pairs have a gradient": ("block.values.transpose(-1, -2)).tril_()", "block.values.transpose(-1, -2))"),
-    "the sums run the wrong way": ("g_sum.flip(3).cumsum(3).flip(3)", "g_sum.cumsum(3)"),
+    "the sums run the wrong way": ("g_sum.flip(2).cumsum(2).flip(2)", "g_sum.cumsum(2)"),
 }
 
 
