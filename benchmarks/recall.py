@@ -10,7 +10,9 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
+from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import torch
 
@@ -22,7 +24,14 @@ from everlong.train import Muon, Trainer
 
 TASK = AssociativeRecall(pairs=8, vocabulary=64)
 WINDOW, BATCH, STEPS = 32, 64, 800
-FAMILIES = {"transformer": {}, "window": {"window": 8}, "sparse": {"block": 8, "summary": 2}, "linear": {}}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "transformer": {"name": "transformer:nano"},
+    "window": {"name": "window:nano", "window": 8},
+    "sparse": {"name": "sparse:nano", "block": 8, "summary": 2},
+    "linear": {"name": "linear:nano"},
+}
+"""The preset's name, and what it has besides `SHAPE`."""
+SHAPE = {"layers": 2, "heads": 2, "vocabulary": TASK.vocabulary}
 WIDTHS = (16, 32, 64)
 LEARNING_RATES = (7e-3, 2e-2)
 TESTED = 1000
@@ -30,21 +39,26 @@ TESTED = 1000
 
 
 def main() -> None:
-    """Trains every model, as many at a time as there are cores, and keeps the result."""
-    cells = list(itertools.product(FAMILIES, WIDTHS, LEARNING_RATES))
+    """Trains every model and keeps the result."""
+    keep("recall", FAMILIES, WIDTHS)
+
+
+def keep(name: str, families: Mapping[str, Mapping[str, Any]], widths: tuple[int, ...]) -> None:
+    """Trains families at all widths and learning rates, as many at a time as there are cores; records it as `name`."""
+    cells = list(itertools.product(families, widths, LEARNING_RATES))
+    shapes = [{**SHAPE, **families[family], "width": width} for family, width, _ in cells]
     with ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn")) as pool:
-        found = dict(zip(cells, pool.map(cell, *zip(*cells, strict=True)), strict=True))
-    rows = [best(found, family, width) for family in FAMILIES for width in WIDTHS]
+        found = dict(zip(cells, pool.map(cell, shapes, [rate for *_, rate in cells]), strict=True))
+    rows = [best(found, family, width) for family in families for width in widths]
     settings = {"window": WINDOW, "batch": BATCH, "steps": STEPS, "task": TASK.to_dict(), "chance": TASK.chance}
-    record("recall", {**settings, "models": rows})
+    record(name, {**settings, "families": families, "models": rows})
 
 
-def cell(family: str, width: int, learning_rate: float) -> tuple[float, int]:
+def cell(shape: dict[str, Any], learning_rate: float) -> tuple[float, int]:
     """Accuracy of one model after training, and the bytes of its state after a row."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    shape = {"layers": 2, "width": width, "heads": 2, "vocabulary": TASK.vocabulary, **FAMILIES[family]}
-    model = everlong.build(f"{family}:nano", **shape)
+    model = everlong.build(**shape)
     optimizer = Muon.Config(learning_rate=learning_rate, weight_decay=0.0)
     config = Trainer.Config(steps=STEPS, window=WINDOW, batch=BATCH, optimizer=optimizer, precision="float32")
     Trainer(config, model, TaskLoader(TASK, window=WINDOW, batch=BATCH, seed=0)).run()
