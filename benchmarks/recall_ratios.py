@@ -1,7 +1,7 @@
 """Multi-query associative recall against bytes of state, for Mamba-2 and attention in the ratios of studies/ratios.py.
 
-Trained and measured as in `recall.py`, at one width, since eight layers of it take minutes a cell. Mamba-2's heads are as many as attention's, and its states small, so that eight
-pairs are more than they hold.
+Trained and measured as in `recall.py`, at one width, since eight layers of it take minutes a cell. Mamba-2's heads are
+as many as attention's, and its states small, so that eight pairs are more than they hold.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
 """MEGABYTE against a dense transformer over the bytes of photographs, at equal FLOPs: `everlong data fetch photos`.
+On speech in `audio.py`.
 
 A document is a square of 64 x 64 pixels, in patches of 4 x 4 pixels of three bytes; MEGABYTE's patches of 12 bytes are
 a row of such a patch, alone or with cross-patch attention to half of the row before. Bits per byte are bits per
@@ -6,23 +7,34 @@ dimension here. Photographs that are seen and held out are different ones. The c
 the dense model pays for all pairs of its bytes. Sized for ten minutes of one CPU core.
 """
 
+from collections.abc import Mapping
+
 from everlong.data.corpora import sources
 from everlong.lab import Architecture, EqualFlops, HeldOut, Study, TrainingBytes
 from everlong.train import WSD, DataConfig, Muon, Trainer
 
-PATCHES = {"patch": 12, "width": 192, "local_width": 64, "local_heads": 2}
+LOCAL = {"width": 192, "local_width": 64, "local_heads": 2}
+PATCH = 12
 
 
 def study() -> Study:
-    training, validation = sources(("photos",), ())
+    across = {"across": {"patch": PATCH, "overlap": PATCH // 2}}
+    return study_on("images", "photos", {"megabyte": {"patch": PATCH}, **across})
+
+
+def study_on(name: str, corpus: str, hierarchies: Mapping[str, Mapping[str, int]]) -> Study:
+    """The study on a corpus that is not text, with MEGABYTEs in the patches given."""
+    training, validation = sources((corpus,), ())
     return Study(
-        name="images",
+        name=name,
         architectures=(
             Architecture(
                 name="transformer", preset="transformer:nano", overrides={"width": 64, "heads": 2, "layers": 2}
             ),
-            Architecture(name="megabyte", preset="megabyte:nano", overrides=PATCHES),
-            Architecture(name="across", preset="megabyte:nano", overrides={**PATCHES, "overlap": 6}),
+            *(
+                Architecture(name=own, preset="megabyte:nano", overrides={**LOCAL, **patches})
+                for own, patches in hierarchies.items()
+            ),
         ),
         matching=(EqualFlops(),),
         budget=TrainingBytes(bytes=500_000),
