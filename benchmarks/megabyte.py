@@ -181,4 +181,4 @@ def sequence(count: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 if __name__ == "__main__":
-    {"million": million, "peer": peer}.get("".join(sys.argv[1:]), main)()
+    {"": main, "million": million, "peer": peer}["".join(sys.argv[1:])]()
