@@ -29,6 +29,7 @@ from everlong.core.config import check, suggest
 from everlong.core.exact import exactly
 from everlong.core.part import Part
 from everlong.core.span import Span
+from everlong.kernels.choices import put_back, rows_of
 from everlong.kernels.grouped import grouped_product
 from everlong.width.experts_balance import Balance, BiasBalance, overload
 from everlong.width.swiglu import SwiGLU
@@ -134,7 +135,7 @@ class Experts(Part):
         """What each chosen expert makes of each position, weighted: sorted by expert, computed, and put back."""
         order_M = chosen_NK.flatten().argsort(stable=True)
         y_MD = self.compute(x_ND, order_M, weight_NK, count_E)
-        return y_MD.index_select(0, order_M.argsort()).unflatten(0, chosen_NK.shape)
+        return put_back(y_MD, order_M, len(order_M)).unflatten(0, chosen_NK.shape)
 
     def compute(
         self,
@@ -146,7 +147,7 @@ class Experts(Part):
         """The answers to choices that stand expert by expert. The weight is applied before the last product, where
         there is less to multiply."""
         weight_M1 = weight_NK.flatten().index_select(0, order_M)[:, None]
-        gate_MF, input_MF = self.input(x_ND.index_select(0, order_M // self.active), count_E).chunk(2, dim=-1)
+        gate_MF, input_MF = self.input(rows_of(x_ND, order_M, self.active), count_E).chunk(2, dim=-1)
         return self.out(F.silu(gate_MF) * input_MF * weight_M1.to(gate_MF.dtype), count_E)
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from everlong.core.accounting import linear_flops
 from everlong.core.config import check
 from everlong.core.span import Span
+from everlong.kernels.choices import put_back
 from everlong.width.experts import Experts
 
 
@@ -52,8 +53,7 @@ class NoOpExperts(Experts):
         count_E = count_E[: self.experts]  # no-ops stand behind
         order_J = order_M[: int(count_E.sum())]
         y_JD = self.compute(x_ND, order_J, weight_NK, count_E)
-        y_MD = y_JD.new_zeros(len(order_M), y_JD.shape[1]).index_copy(0, order_J, y_JD)
-        return y_MD.unflatten(0, chosen_NK.shape)
+        return put_back(y_JD, order_J, len(order_M)).unflatten(0, chosen_NK.shape)
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
         """Shows besides how many of the choices are computed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from everlong.lab.results import difference
 from everlong.lab.statistics import Interval
@@ -88,19 +88,43 @@ def task(name: str) -> Callable[[Kept], Finding | None]:
             return None
         rows = {row["family"]: row["accuracy"] for row in found["results"]["models"] if row["task"] == name}
         lengths = sorted(rows["mamba"], key=int)
-        ends = {family: (accuracy[lengths[0]], accuracy[lengths[-1]]) for family, accuracy in rows.items()}
+        ends = {family: (accuracy[lengths[0]], accuracy[max(accuracy, key=int)]) for family, accuracy in rows.items()}
         trained, reached = max(ends[family] for family in ("mamba", "hybrid"))
         verdict = Verdict.NOT_HERE
         if trained >= ANSWERED:
             verdict = Verdict.CONFIRMED if reached >= ANSWERED else Verdict.PARTLY
         elif ends["transformer"][0] >= ANSWERED:
             verdict = Verdict.REFUTED
-        told = "; ".join(f"{family} {short:.0%} and {long:.0%}" for family, (short, long) in ends.items())
+        told = "; ".join(
+            f"{family} {short:.0%} and {long:.0%}{_at(rows[family], lengths)}" for family, (short, long) in ends.items()
+        )
         shape = found["results"]["shape"]
         scale = f"{shape['layers']} layers of width {shape['width']}, one seed; {machine(found)}"
         return Finding(verdict, f"right at {int(lengths[0]):,} and at {int(lengths[-1]):,} positions: {told}", scale)
 
     return judge
+
+
+def _at(accuracy: Mapping[str, float], lengths: Sequence[str]) -> str:
+    """Where a family stopped, if before the others."""
+    longest = max(accuracy, key=int)
+    return "" if longest == lengths[-1] else f" (at {int(longest):,}, its longest)"
+
+
+def recall(kept: Kept) -> Finding | None:
+    """Recall of every ratio, and the bytes of its state."""
+    if (found := kept.benchmark("recall_ratios")) is None:
+        return None
+    rows = {row["family"]: row for row in found["results"]["models"]}
+    right = {name for name, row in rows.items() if row["accuracy"] >= ANSWERED}
+    verdict = Verdict.NOT_HERE
+    if right.intersection(MIXED) and "mamba" not in right:
+        verdict = Verdict.CONFIRMED
+    elif "attention" in right and not right.intersection(MIXED):
+        verdict = Verdict.REFUTED
+    told = "; ".join(f"{name} {row['accuracy']:.0%} with {row['state_bytes']:,} bytes" for name, row in rows.items())
+    width = rows["mamba"]["width"]
+    return Finding(verdict, f"right: {told}", f"width {width}, 8 to 10 layers, one seed; {machine(found)}")
 
 
 TASKS = (
@@ -128,6 +152,13 @@ MAMBA = System(
                     "if both intervals lie below 0, partly if one does, refuted if both lie above, else not at this "
                     "scale",
                     ratios,
+                ),
+                Measure(
+                    "Does a mixture recall what Mamba-2 alone does not hold?",
+                    ("python -m benchmarks recall_ratios",),
+                    f"by eight key-value pairs: confirmed if one of {', '.join(MIXED)} answers {ANSWERED:.0%} and "
+                    "Mamba-2 does not; refuted if only attention does; else not at this scale",
+                    recall,
                 ),
             ),
         ),

@@ -188,11 +188,25 @@ def test_character_tasks(
 ) -> None:
     shares = {"mamba": mamba, "hybrid": hybrid, "transformer": transformer}
     models = [
-        {"task": task, "family": family, "accuracy": {"256": short, "1024": 0.3, "65536": long}}
-        for family, (short, long) in shares.items()
+        {"task": task, "family": family, "accuracy": {"256": short, "1024": 0.3, longest: long}}
+        for (family, (short, long)), longest in zip(shares.items(), ("65536", "65536", "16384"), strict=True)
     ]
     made.benchmark("extrapolation", {"models": models, "shape": {"layers": 2, "width": 64}})
-    assert made.judged("Mamba and hybrids", "Character tasks", number).verdict is verdict
+    found = made.judged("Mamba and hybrids", "Character tasks", number)
+    assert found.verdict is verdict
+    assert found.told.endswith("(at 16,384, its longest)")
+
+
+@pytest.mark.parametrize(
+    ("mamba", "mixed", "attention", "verdict"),
+    [(0.5, 0.96, 0.99, CONFIRMED), (0.96, 0.96, 0.99, NOT_HERE), (0.5, 0.6, 0.99, REFUTED), (0.5, 0.6, 0.7, NOT_HERE)],
+)
+def test_recall_of_ratios(made: Made, mamba: float, mixed: float, attention: float, verdict: Verdict) -> None:
+    shares = {"mamba": mamba, "9to1": 0.1, "3to1": mixed, "1to1": 1.0, "attention": attention}
+    models = [{"family": f, "width": 32, "state_bytes": 9000, "accuracy": share} for f, share in shares.items()]
+    made.benchmark("recall_ratios", {"models": models})
+    claim = "Three to ten layers of Mamba to one of attention are best"
+    assert made.judged("Mamba and hybrids", claim, 1).verdict is verdict
 
 
 @pytest.mark.parametrize(
