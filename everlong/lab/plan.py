@@ -69,7 +69,7 @@ class Entry:
             "bytes": self.steps * study.bytes_per_step,
             "seconds_per_update": self.seconds,
             "model": self.solved.config.to_dict(),
-            "sweep": {str(rate): self.name(rate, study.sweep_seed) for rate in study.learning_rates},
+            "sweep": {str(rate): self.name(rate, study.sweep_seed) for rate in study.tried},
             "runs": {
                 str(rate): {str(seed): self.name(rate, seed) for seed in study.seeds} for rate in study.learning_rates
             },
@@ -110,7 +110,7 @@ class Plan:
     def sweep(self) -> list[Job]:
         """The cells that learning rates are chosen by, each once."""
         study = self.study
-        return _once([e.job(study, rate, study.sweep_seed) for e in self.entries for rate in study.learning_rates])
+        return _once([e.job(study, rate, study.sweep_seed) for e in self.entries for rate in study.tried])
 
     def runs(self, rates: dict[int, float]) -> list[Job]:
         """The cells that are reported, each once; `rates` has the learning rate of entry i, if one is chosen."""

@@ -71,11 +71,12 @@ def _lead(results: Results) -> str:
     names = ", ".join(architecture["name"] for architecture in study["architectures"])
     labels = " and at ".join(label for label, _ in results.matchings())
     seeds = len(study["seeds"])
+    rates, tried = study["learning_rates"], results.groups[0].sweep
+    told = f"tried {len(rates)} learning rates on other held-out documents" if tried else f"learnt at {rates[0]:g}"
     unfinished = f" The study is not finished: {_state(results)}." if results.missing else ""
     return (
         f"{names}, at {labels}. Bits per byte of held-out documents after training, less is better; {seeds} seeds, "
-        f"paired: the same bytes in the same order. Every architecture tried {len(study['learning_rates'])} learning "
-        f"rates on other held-out documents.{unfinished}"
+        f"paired: the same bytes in the same order. Every architecture {told}.{unfinished}"
     )
 
 
@@ -107,7 +108,8 @@ def _comparison(label: str, groups: list[Group], prefix: str) -> Iterator[Piece]
         drawn = plots.intervals(whole, "bits per byte")
         yield Drawing(f"{told}: bits per byte", drawn, f"With {CONFIDENCE:.0%} intervals.", f"{prefix}intervals")
     yield _differences(told, groups)
-    yield _sweep(told, groups)
+    if groups[0].sweep:
+        yield _sweep(told, groups)
     finished = [group for group in groups if group.runs]
     if finished:
         yield from _figures(told, finished, prefix)

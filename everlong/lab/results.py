@@ -93,8 +93,11 @@ def document_bytes(group: Group) -> np.ndarray:
 
 
 def chosen_rate(entry: dict[str, Any], cells: Path) -> float | None:
-    """The learning rate with the lowest loss on the selection half; `None` until all were tried, or if all failed."""
+    """The learning rate with the lowest loss on the selection half, or the only one; `None` until all were tried, or
+    if all failed."""
     sweep = _sweep(entry, cells)
+    if not sweep:
+        return float(*entry["runs"])  # there is but one
     if any(trial["state"] not in (FINISHED, FAILED) for trial in sweep.values()):
         return None
     losses = {float(rate): trial["loss"] for rate, trial in sweep.items() if "loss" in trial}

@@ -108,7 +108,7 @@ class Study(Config):
     budget: Budget
     learning_rates: tuple[float, ...]
     """Every architecture tries all of them, on `sweep_seed`, and takes the one with the lowest loss on the selection
-    half of the held-out documents."""
+    half of the held-out documents; one alone is taken untried."""
     seeds: tuple[int, ...]
     """Of the models that are reported. They are paired: equal seeds see the same bytes in the same order."""
     training: Trainer.Config
@@ -159,6 +159,11 @@ class Study(Config):
         """How an architecture is trained, but for steps, seed and learning rate."""
         window = self.training.window if architecture.window is None else architecture.window
         return self.training.replace(window=window, batch=self.bytes_per_step // window)
+
+    @property
+    def tried(self) -> tuple[float, ...]:
+        """The learning rates that there is something to choose between."""
+        return self.learning_rates if len(self.learning_rates) > 1 else ()
 
     @property
     def bytes_per_step(self) -> int:

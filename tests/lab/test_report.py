@@ -13,7 +13,7 @@ from everlong.core.errors import DataError
 from everlong.lab import write_report
 from everlong.lab.cell import set_status
 from everlong.lab.not_matched import not_matched
-from everlong.lab.plan import CELLS, PLAN
+from everlong.lab.plan import CELLS, PLAN, make_plan
 from everlong.lab.results import RESULTS, chosen_rate, difference, load
 from tests.evaluate.test_report import Page
 
@@ -161,3 +161,20 @@ def test_what_was_not_matched_is_told(reported):
     assert rows["FLOPs per byte"][4].startswith("within 5.0%")
     assert rows["bytes to learn from"][4] == "equal"
     assert (reported / PLAN).is_file()
+
+
+def test_one_learning_rate_is_taken_untried(copied, make):
+    alone = make_plan(make(learning_rates=(0.01,)), threads=1)
+    assert alone.sweep() == []
+    entry = alone.to_dict()["entries"][0]
+    assert chosen_rate(entry, copied / CELLS) == 0.01
+    plain = json.loads((copied / PLAN).read_text())
+    chosen = [str(chosen_rate(each, copied / CELLS)) for each in plain["entries"]]
+    for each, rate in zip(plain["entries"], chosen, strict=True):
+        each |= {"sweep": {}, "runs": {rate: each["runs"][rate]}}
+    plain["study"]["learning_rates"] = [0.25]
+    (copied / PLAN).write_text(json.dumps(plain))
+    assert [group.rate for group in write_report(copied).groups] == chosen
+    text = (copied / "report.md").read_text()
+    assert "learnt at 0.25" in text
+    assert "learning rates" not in text
