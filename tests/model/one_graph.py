@@ -17,7 +17,7 @@ from everlong.core.state import detach
 from everlong.testing.compare import assert_near, assert_states_near, gradients_of
 from tests.laws.catalogue import shrunken
 
-BROKEN = {"engram", "engram-moe", "hnet", "hnet2", "infini-mod", "mod", "moe", "over-encoding", "spacebyte"}
+BROKEN = {"engram", "engram-moe", "everlong", "hnet", "hnet2", "infini-mod", "mod", "moe", "over-encoding", "spacebyte"}
 """Families whose graph breaks: where a table is looked up, since its gradient is sparse, or where the number of chunks,
 of routed positions, or of an expert's positions depends on the data."""
 

@@ -2,6 +2,7 @@
 
 from everlong.model.presets import (
     attention,
+    composed,
     delta,
     engram,
     hnet,
@@ -24,6 +25,7 @@ __all__ = [
     "arguments",
     "attention",
     "build",
+    "composed",
     "config",
     "delta",
     "engram",

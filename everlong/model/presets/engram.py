@@ -70,22 +70,10 @@ def engram(
         ngram_window: how many positions back they look.
         compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
     """
-    for layer in memory_layers:
-        check(0 <= layer < layers, "memory_layers", memory_layers, f"must be layers of the model, 0 .. {layers - 1}")
-    check(taps >= 0, "taps", taps, "must be 0 or more")
     plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
-    hashes = _hashes(memory_layers, vocabulary, orders, rows, hash_heads, compression)
-    convolution = ShortConvolution.Config(width=width, taps=taps, dilation=max(orders)) if taps else None
-    memories = {
-        i: Engram.Config(width=width, hash=hash, row_width=row_width, convolution=convolution)
-        for i, hash in hashes.items()
-    }
-    blocks: dict[int, list[Part.Config]] = {i: [Residual.Config(width=width, inner=memories[i])] for i in memories}
-    if ngram_heads:
-        sizes = {"width": width, "vocabulary": vocabulary, "orders": tuple(ngram_heads), "window": ngram_window}
-        first = NGramHeads.Config(**sizes, compression=_compression(compression))
-        blocks[0] = [first, *blocks.get(0, [])]
-    return insert(plain, blocks)
+    tables = {"orders": orders, "rows": rows, "hash_heads": hash_heads, "row_width": row_width, "taps": taps}
+    remembering = with_memory(plain, memory_layers=memory_layers, **tables, compression=compression)
+    return with_ngram_heads(remembering, orders=ngram_heads, window=ngram_window, compression=compression)
 
 
 @family()
@@ -115,6 +103,41 @@ def over_encoding(
     plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
     hash = _hashes([0], vocabulary, orders, rows, hash_heads, compression)[0]
     return insert(plain, {0: [OverEncoding.Config(width=width, hash=hash, row_width=row_width)]})
+
+
+def with_memory(
+    config: LanguageModel.Config,
+    *,
+    memory_layers: Sequence[int],
+    orders: Sequence[int],
+    rows: int,
+    row_width: int,
+    hash_heads: int = 1,
+    taps: int = 0,
+    compression: str | None = None,
+) -> LanguageModel.Config:
+    """The same stack, with n-gram memory before some of its layers; see `engram`."""
+    layers, width = len(cast(Stack.Config, config.body).blocks), config.body.width
+    for layer in memory_layers:
+        check(0 <= layer < layers, "memory_layers", memory_layers, f"must be layers of the model, 0 .. {layers - 1}")
+    check(taps >= 0, "taps", taps, "must be 0 or more")
+    hashes = _hashes(memory_layers, config.vocabulary, orders, rows, hash_heads, compression)
+    convolution = ShortConvolution.Config(width=width, taps=taps, dilation=max(orders)) if taps else None
+    memories = {
+        i: Engram.Config(width=width, hash=hash, row_width=row_width, convolution=convolution)
+        for i, hash in hashes.items()
+    }
+    return insert(config, {i: [Residual.Config(width=width, inner=memory)] for i, memory in memories.items()})
+
+
+def with_ngram_heads(
+    config: LanguageModel.Config, *, orders: Sequence[int], window: int, compression: str | None = None
+) -> LanguageModel.Config:
+    """The same stack, with n-gram heads of some orders before all of it; of none, the stack itself."""
+    if not orders:
+        return config
+    sizes = {"width": config.body.width, "vocabulary": config.vocabulary, "orders": tuple(orders), "window": window}
+    return insert(config, {0: [NGramHeads.Config(**sizes, compression=_compression(compression))]})
 
 
 def insert(config: LanguageModel.Config, parts: Mapping[int, Sequence[Part.Config]]) -> LanguageModel.Config:

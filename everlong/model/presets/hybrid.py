@@ -15,7 +15,7 @@ from everlong.model.presets.decoder import BYTES, ROPE, decoder, hidden_size
 from everlong.model.presets.mamba import mamba2
 from everlong.model.presets.registry import family
 from everlong.model.stack import Block, Stack
-from everlong.sequence.attention import Attention
+from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.position import Position
 from everlong.width.swiglu import SwiGLU
 
@@ -49,11 +49,16 @@ def kinds(
     state_size: int,
     expand: int,
     hidden: int | None,
+    window: int | None = None,
 ) -> dict[str, Part.Config]:
-    """The layers that H-Net's letters stand for (`everlong.model.pattern.HNET`)."""
-    kv = heads if kv_heads is None else kv_heads
+    """The layers that H-Net's letters stand for (`everlong.model.pattern.HNET`).
+
+    Args:
+        window: positions that attention sees; `None`: all.
+    """
     mamba = mamba2(width, heads, state_size, expand)
-    attention = Attention.Config(width=width, heads=heads, kv_heads=kv, position=position)
+    shape = {"width": width, "heads": heads, "kv_heads": heads if kv_heads is None else kv_heads, "position": position}
+    attention = Attention.Config(**shape) if window is None else WindowAttention.Config(**shape, window=window)
     feed_forward = SwiGLU.Config(width=width, hidden=hidden_size(width, hidden))
     return {
         "m": Branch.Config(width=width, inner=mamba),

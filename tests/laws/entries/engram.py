@@ -63,6 +63,7 @@ _SMALL = {"orders": (2, 4), "rows": 7, "row_width": 3}
 SHRUNK: dict[str, dict[str, Any]] = {
     "engram": {"window": 5, "memory_layers": (0,), "ngram_heads": (1, 3), "ngram_window": 6, **_SMALL},
     "over-encoding": {"window": 5, **_SMALL},
+    "everlong": {"window": 5, "pattern": "MT", "state_size": 5, "ngram_heads": (1, 3), "ngram_window": 6, **_SMALL},
 }
 
 

@@ -1,0 +1,73 @@
+"""Preset `everlong`: what each of the five ways does best, in one model whose state is bounded.
+
+The axes of the design, each with one part: Mamba-2 for the sequence, with attention to a window between; n-gram tables
+and n-gram heads for memory; experts, if asked for, for width. What each is worth is measured in
+`studies/composition.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from everlong.core.config import check
+from everlong.model.language_model import LanguageModel
+from everlong.model.presets.decoder import BYTES, ROPE
+from everlong.model.presets.engram import with_memory, with_ngram_heads
+from everlong.model.presets.hybrid import kinds, patterned
+from everlong.model.presets.moe import BIAS, with_experts
+from everlong.model.presets.registry import family
+from everlong.sequence.position import Position
+
+SIZES = {
+    "nano": {"layers": 4, "width": 96, "heads": 3, "state_size": 64},
+    "tiny": {"layers": 4, "width": 192, "heads": 3, "state_size": 64},
+    "small": {"layers": 8, "width": 512, "heads": 8},
+    "base": {"layers": 16, "width": 768, "heads": 12},
+}
+"""The common sizes: beside the tables, about as many parameters as those of other families."""
+
+
+@family(**SIZES)
+def everlong(
+    *,
+    layers: int,
+    width: int,
+    heads: int,
+    kv_heads: int | None = None,
+    position: Position | None = ROPE,
+    pattern: str = "M3T",
+    state_size: int = 128,
+    expand: int = 2,
+    window: int = 256,
+    memory_layers: Sequence[int] = (0,),
+    orders: Sequence[int] = (2, 3, 4, 5, 6, 8, 12),
+    rows: int = 2**15,
+    row_width: int = 16,
+    ngram_heads: Sequence[int] = (1, 2, 3, 4, 6, 8, 12, 16),
+    ngram_window: int = 4096,
+    experts: int = 0,
+    active: int = 3,
+    hidden: int | None = None,
+    vocabulary: int = BYTES,
+    context_limit: int | None = None,
+) -> LanguageModel.Config:
+    """Layers of Mamba-2 and attention to the last `window` positions, as in `hybrid`; before all of them n-gram heads,
+    before some n-gram memory, as in `engram`.
+
+    Args:
+        rows: of a table, at least.
+        ngram_window: how many positions back n-gram heads look.
+        experts: in place of the feed-forward of all blocks but the first, `active` of them and a shared one at a time,
+            which are as large together; 0: none.
+    """
+    check(experts >= 0, "experts", experts, "must be 0 or more")
+    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position, "window": window}
+    parts = kinds(**shape, state_size=state_size, expand=expand, hidden=hidden)
+    plain = patterned(pattern, parts, layers=layers, vocabulary=vocabulary, context_limit=context_limit)
+    tables = {"orders": orders, "rows": rows, "row_width": row_width}
+    found = with_ngram_heads(
+        with_memory(plain, memory_layers=memory_layers, **tables), orders=ngram_heads, window=ngram_window
+    )
+    if not experts:
+        return found
+    return with_experts(found, experts=experts, active=active, shared=1, dense=1, score="sigmoid", balance=BIAS)

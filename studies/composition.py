@@ -1,0 +1,52 @@
+"""What to compose: the parts of the preset `everlong`, added one by one to Mamba-2 with attention to a window, on
+Python source code at equal FLOPs per byte, three seeds.
+
+`tables` are hashed n-grams (Engram), `heads` n-gram heads, `both` has the two; `few` has less attention, `experts` of
+eight in place of feed-forwards, and `twice` tables before the middle of the stack, too. What is best here goes against
+the systems that it is made of in `against.py`. Sized for half an hour of two CPU cores.
+"""
+
+from typing import Any
+
+from everlong.lab import Architecture, EqualFlops, HeldOut, Study, TrainingBytes
+from everlong.train import WSD, DataConfig, Muon, Trainer
+
+SHAPE = {"layers": 4, "width": 64, "heads": 2, "state_size": 32}
+NONE: dict[str, Any] = {"memory_layers": (), "ngram_heads": ()}
+ARMS: dict[str, dict[str, Any]] = {
+    "hybrid": NONE,
+    "tables": {"ngram_heads": ()},
+    "heads": {"memory_layers": ()},
+    "both": {},
+    "few": {"pattern": "M7T", "layers": 8},
+    "experts": {"experts": 8},
+    "twice": {"memory_layers": (0, 2)},
+}
+"""Changes of the preset."""
+
+
+def study() -> Study:
+    return Study(
+        name="composition",
+        architectures=tuple(
+            Architecture(name=name, preset="everlong:nano", overrides={**SHAPE, **changes})
+            for name, changes in ARMS.items()
+        ),
+        matching=(EqualFlops(tolerance=0.03),),
+        budget=TrainingBytes(bytes=500_000),
+        learning_rates=(0.01,),
+        seeds=(0, 1, 2),
+        training=Trainer.Config(
+            steps=1,
+            window=512,
+            batch=8,
+            optimizer=Muon.Config(),
+            schedule=WSD(decay=0.5),
+            evaluate_every=None,
+            checkpoint_every=1000,
+            keep=1,
+        ),
+        data=DataConfig(validation_fraction=0.1),
+        held_out=HeldOut(bytes=200_000),
+        at_once=2,
+    )
