@@ -78,6 +78,7 @@ def patterned(
     return LanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
 
 
+@family("hybrid7", **{size: {**shape, "pattern": "m7T"} for size, shape in SEVEN.items()})
 @family(**THREE)
 def hybrid(
     *,
@@ -95,27 +96,6 @@ def hybrid(
 ) -> LanguageModel.Config:
     """Three layers of Mamba-2, then a block of attention, over and over; or any pattern of H-Net's letters: m and t are
     Mamba-2 and attention alone, M and T the same with a feed-forward."""
-    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position}
-    parts = kinds(**shape, state_size=state_size, expand=expand, hidden=hidden)
-    return patterned(pattern, parts, layers=layers, vocabulary=vocabulary, context_limit=context_limit)
-
-
-@family(**SEVEN)
-def hybrid7(
-    *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    pattern: str = "m7T",
-    state_size: int = 128,
-    expand: int = 2,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
-    """Seven layers of Mamba-2, then a block of attention, over and over; see `hybrid`."""
     shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position}
     parts = kinds(**shape, state_size=state_size, expand=expand, hidden=hidden)
     return patterned(pattern, parts, layers=layers, vocabulary=vocabulary, context_limit=context_limit)

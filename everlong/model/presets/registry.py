@@ -29,15 +29,16 @@ Family = Callable[..., LanguageModel.Config]
 _families: dict[str, Family] = {}
 
 
-def family(**own_sizes: dict[str, Any]) -> Callable[[Family], Family]:
-    """Registers a preset family under its function's name.
+def family(called: str | None = None, /, **own_sizes: dict[str, Any]) -> Callable[[Family], Family]:
+    """Registers a preset family.
 
     Args:
+        called: its name; `None`: its function's.
         own_sizes: sizes of its own by name, each with the arguments that it sets.
     """
 
     def register(function: Family) -> Family:
-        name = function.__name__.replace("_", "-")
+        name = function.__name__.replace("_", "-") if called is None else called
         _families[name], OWN_SIZES[name] = function, own_sizes
         return function
 
