@@ -1,6 +1,6 @@
 """Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): every position is processed by a few of many.
 
-Legend: B batch rows, T positions, N real ones among them, M = N k choices, E experts, k active ones, D width, F size of
+Legend: B batch rows, T positions, N real ones among them, M = N k choices, J of them computed, E experts, k active ones, D width, F size of
 an expert's gated layer.
 
 With scores s = sigmoid(W x) or softmax(W x), and the k experts of the largest s_e (+ b_e, see `experts_balance.py`),
@@ -133,22 +133,26 @@ class Experts(Part):
         count_E: Int64[Tensor, " e"],
     ) -> Float[Tensor, "n k d"]:
         """What each chosen expert makes of each position, weighted: sorted by expert, computed, and put back."""
-        order_M = chosen_NK.flatten().argsort(stable=True)
-        y_MD = self.compute(x_ND, order_M, weight_NK, count_E)
-        return put_back(y_MD, order_M, len(order_M)).unflatten(0, chosen_NK.shape)
+        order_J, count_E = self.computing(chosen_NK.flatten().argsort(stable=True), count_E)
+        y_JD = self.compute(x_ND, order_J, weight_NK, count_E)
+        return put_back(y_JD, order_J, chosen_NK.numel()).unflatten(0, chosen_NK.shape)
+
+    def computing(self, order_M: Int64[Tensor, " m"], count_E: Int64[Tensor, " e"]) -> tuple[Tensor, Tensor]:
+        """Of choices that stand expert by expert, and how many each has, those of experts that compute: all."""
+        return order_M, count_E
 
     def compute(
         self,
         x_ND: Float[Tensor, "n d"],
-        order_M: Int64[Tensor, " m"],
+        order_J: Int64[Tensor, " j"],
         weight_NK: Float[Tensor, "n k"],
         count_E: Int64[Tensor, " e"],
-    ) -> Float[Tensor, "m d"]:
+    ) -> Float[Tensor, "j d"]:
         """The answers to choices that stand expert by expert. The weight is applied before the last product, where
         there is less to multiply."""
-        weight_M1 = weight_NK.flatten().index_select(0, order_M)[:, None]
-        gate_MF, input_MF = self.input(rows_of(x_ND, order_M, self.active), count_E).chunk(2, dim=-1)
-        return self.out(F.silu(gate_MF) * input_MF * weight_M1.to(gate_MF.dtype), count_E)
+        weight_J1 = weight_NK.flatten().index_select(0, order_J)[:, None]
+        gate_JF, input_JF = self.input(rows_of(x_ND, order_J, self.active), count_E).chunk(2, dim=-1)
+        return self.out(F.silu(gate_JF) * input_JF * weight_J1.to(gate_JF.dtype), count_E)
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
         """Shows the load, and in training adds what keeps it even."""

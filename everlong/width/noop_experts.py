@@ -22,7 +22,6 @@ from torch import Tensor
 from everlong.core.accounting import linear_flops
 from everlong.core.config import check
 from everlong.core.span import Span
-from everlong.kernels.choices import put_back
 from everlong.width.experts import Experts
 
 
@@ -42,18 +41,10 @@ class NoOpExperts(Experts):
         super().__init__(config)
         self.noops = config.noops
 
-    def process(
-        self,
-        x_ND: Float[Tensor, "n d"],
-        chosen_NK: Int64[Tensor, "n k"],
-        weight_NK: Float[Tensor, "n k"],
-        count_E: Int64[Tensor, " e"],
-    ) -> Float[Tensor, "n k d"]:
-        order_M = chosen_NK.flatten().argsort(stable=True)
-        count_E = count_E[: self.experts]  # no-ops stand behind
-        order_J = order_M[: int(count_E.sum())]
-        y_JD = self.compute(x_ND, order_J, weight_NK, count_E)
-        return put_back(y_JD, order_J, len(order_M)).unflatten(0, chosen_NK.shape)
+    def computing(self, order_M: Int64[Tensor, " m"], count_E: Int64[Tensor, " e"]) -> tuple[Tensor, Tensor]:
+        """Choices of no-ops, which stand behind the others, are left out."""
+        count_E = count_E[: self.experts]
+        return order_M[: int(count_E.sum())], count_E
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
         """Shows besides how many of the choices are computed."""
