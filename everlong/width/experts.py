@@ -1,6 +1,6 @@
 """Mixture of experts (Shazeer et al. 2017, arXiv 1701.06538): every position is processed by a few of many.
 
-Legend: B batch rows, T positions, N real ones among them, M = N k choices, J of them computed, E experts, k active ones,
+Legend: B batch rows, T positions, N real ones among them, M = N k choices, J of them computed, E experts, k active,
 D width, F size of an expert's gated layer.
 
 With scores s = sigmoid(W x) or softmax(W x), and the k experts of the largest s_e (+ b_e, see `experts_balance.py`),

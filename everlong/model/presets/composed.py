@@ -11,12 +11,10 @@ from collections.abc import Sequence
 
 from everlong.core.config import check
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, ROPE
 from everlong.model.presets.engram import with_memory, with_ngram_heads
-from everlong.model.presets.hybrid import kinds, patterned
+from everlong.model.presets.hybrid import hybrid
 from everlong.model.presets.moe import BIAS, with_experts
-from everlong.model.presets.registry import family
-from everlong.sequence.position import Position
+from everlong.model.presets.registry import extending, family
 
 SIZES = {
     "nano": {"layers": 4, "width": 96, "heads": 3, "state_size": 64},
@@ -28,17 +26,10 @@ SIZES = {
 
 
 @family(**SIZES)
+@extending(hybrid, pattern="M3T", window=256)
 def everlong(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    pattern: str = "M3T",
-    state_size: int = 128,
-    expand: int = 2,
-    window: int = 256,
     memory_layers: Sequence[int] = (0,),
     orders: Sequence[int] = (2, 3, 4, 5, 6, 8, 12),
     rows: int = 2**15,
@@ -47,9 +38,6 @@ def everlong(
     ngram_window: int = 4096,
     experts: int = 0,
     active: int = 3,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Layers of Mamba-2 and attention to the last `window` positions, as in `hybrid`; before all of them n-gram heads,
     before some n-gram memory, as in `engram`.
@@ -61,13 +49,8 @@ def everlong(
             which are as large together; 0: none.
     """
     check(experts >= 0, "experts", experts, "must be 0 or more")
-    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position, "window": window}
-    parts = kinds(**shape, state_size=state_size, expand=expand, hidden=hidden)
-    plain = patterned(pattern, parts, layers=layers, vocabulary=vocabulary, context_limit=context_limit)
-    tables = {"orders": orders, "rows": rows, "row_width": row_width}
-    found = with_ngram_heads(
-        with_memory(plain, memory_layers=memory_layers, **tables), orders=ngram_heads, window=ngram_window
-    )
+    found = with_memory(plain, memory_layers=memory_layers, orders=orders, rows=rows, row_width=row_width)
+    found = with_ngram_heads(found, orders=ngram_heads, window=ngram_window)
     if not experts:
         return found
     return with_experts(found, experts=experts, active=active, shared=1, dense=1, score="sigmoid", balance=BIAS)

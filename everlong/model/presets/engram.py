@@ -14,11 +14,9 @@ from everlong.memory.ngram_head import NGramHeads
 from everlong.memory.over_encoding import OverEncoding
 from everlong.memory.short_convolution import ShortConvolution
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, ROPE, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.attention import window
+from everlong.model.presets.registry import extending, family
 from everlong.model.stack import Residual, Stack
-from everlong.sequence.attention import WindowAttention
-from everlong.sequence.position import Position
 
 SPECIALS = 3
 """BOS, EOS and PAD, which a codec puts behind the ids of its tokenizer."""
@@ -40,14 +38,10 @@ attention, one residual stream."""
 
 
 @family(**{"27b": {**PAPER, "rows": 2_262_400}, "40b": {**PAPER, "rows": 7_239_680}})
+@extending(window)
 def engram(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    window: int = 256,
     memory_layers: Sequence[int] = (1,),
     orders: Sequence[int] = (2, 3, 4, 5, 6),
     rows: int = 2**15,
@@ -57,9 +51,6 @@ def engram(
     ngram_heads: Sequence[int] = (),
     ngram_window: int = 4096,
     compression: str | None = None,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Attention to the last `window` positions in every layer, and n-gram memory before some of them.
 
@@ -70,29 +61,21 @@ def engram(
         ngram_window: how many positions back they look.
         compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
     """
-    plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
     tables = {"orders": orders, "rows": rows, "hash_heads": hash_heads, "row_width": row_width, "taps": taps}
     remembering = with_memory(plain, memory_layers=memory_layers, **tables, compression=compression)
     return with_ngram_heads(remembering, orders=ngram_heads, window=ngram_window, compression=compression)
 
 
 @family()
+@extending(window)
 def over_encoding(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    window: int = 256,
     orders: Sequence[int] = (2, 3, 4, 5, 6),
     rows: int = 2**15,
     hash_heads: int = 1,
     row_width: int = 32,
     compression: str | None = None,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Attention to the last `window` positions in every layer, of embeddings of tokens and n-grams.
 
@@ -100,9 +83,8 @@ def over_encoding(
         rows: of a hash head, at least.
         compression: a tokenizer.json, by which tokens that spell the same share their n-grams.
     """
-    plain = _windowed(layers, width, heads, kv_heads, position, window, hidden, vocabulary, context_limit)
-    hash = _hashes([0], vocabulary, orders, rows, hash_heads, compression)[0]
-    return insert(plain, {0: [OverEncoding.Config(width=width, hash=hash, row_width=row_width)]})
+    hash = _hashes([0], plain.vocabulary, orders, rows, hash_heads, compression)[0]
+    return insert(plain, {0: [OverEncoding.Config(width=plain.body.width, hash=hash, row_width=row_width)]})
 
 
 def with_memory(
@@ -147,23 +129,6 @@ def insert(config: LanguageModel.Config, parts: Mapping[int, Sequence[Part.Confi
     for i, block in enumerate(stack.blocks):
         blocks += [*parts.get(i, ()), block]
     return config.replace(body=stack.replace(blocks=tuple(blocks)))
-
-
-def _windowed(
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None,
-    position: Position | None,
-    window: int,
-    hidden: int | None,
-    vocabulary: int,
-    context_limit: int | None,
-) -> LanguageModel.Config:
-    """The model beside the memory."""
-    kv = heads if kv_heads is None else kv_heads
-    mixer = WindowAttention.Config(width=width, heads=heads, kv_heads=kv, position=position, window=window)
-    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
 
 
 def _hashes(

@@ -49,7 +49,7 @@ def kinds(
     state_size: int,
     expand: int,
     hidden: int | None,
-    window: int | None = None,
+    window: int | None,
 ) -> dict[str, Part.Config]:
     """The layers that H-Net's letters stand for (`everlong.model.pattern.HNET`).
 
@@ -88,6 +88,7 @@ def hybrid(
     kv_heads: int | None = None,
     position: Position | None = ROPE,
     pattern: str = "m3T",
+    window: int | None = None,
     state_size: int = 128,
     expand: int = 2,
     hidden: int | None = None,
@@ -95,8 +96,12 @@ def hybrid(
     context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Three layers of Mamba-2, then a block of attention, over and over; or any pattern of H-Net's letters: m and t are
-    Mamba-2 and attention alone, M and T the same with a feed-forward."""
-    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position}
+    Mamba-2 and attention alone, M and T the same with a feed-forward.
+
+    Args:
+        window: positions that attention sees; `None`: all.
+    """
+    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position, "window": window}
     parts = kinds(**shape, state_size=state_size, expand=expand, hidden=hidden)
     return patterned(pattern, parts, layers=layers, vocabulary=vocabulary, context_limit=context_limit)
 

@@ -9,82 +9,40 @@ from everlong.depth.mixture_of_depths import MixtureOfDepths
 from everlong.depth.routing import PredictorRule, Rule
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.attention import transformer
-from everlong.model.presets.decoder import BYTES, ROPE
 from everlong.model.presets.infini import infini
-from everlong.model.presets.registry import family
+from everlong.model.presets.registry import extending, family
 from everlong.model.stack import Stack
-from everlong.sequence.position import Position
 
 PREDICTOR = PredictorRule.Config()
 """The default rule of who is routed in a stream."""
 
 
 @family()
+@extending(transformer)
 def mod(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
     every: int = 2,
     capacity: float = 0.125,
     weight: str = "sigmoid",
     rule: Rule.Config = PREDICTOR,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Full causal attention; the last of every `every` blocks processes a share `capacity` of the positions."""
-    plain = transformer(
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        position=position,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        context_limit=context_limit,
-    )
     return routed(plain, every=every, capacity=capacity, weight=weight, rule=rule)
 
 
 @family()
+@extending(infini)
 def infini_mod(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    segment: int = 256,
-    update: str = "delta_stable",
-    gate: float = 0.0,
-    gate_learning_rate: float = 10.0,
     every: int = 2,
     capacity: float = 0.125,
     weight: str = "sigmoid",
     rule: Rule.Config = PREDICTOR,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Infini-attention; the last of every `every` blocks processes a share `capacity` of the positions, and its
     segments and memory hold those only."""
-    plain = infini(
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        position=position,
-        segment=segment,
-        update=update,
-        gate=gate,
-        gate_learning_rate=gate_learning_rate,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        context_limit=context_limit,
-    )
     return routed(plain, every=every, capacity=capacity, weight=weight, rule=rule)
 
 

@@ -7,12 +7,10 @@ from typing import cast
 from everlong.core.config import check
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.attention import transformer
-from everlong.model.presets.decoder import BYTES, ROPE
 from everlong.model.presets.engram import PAPER as MEMORY
 from everlong.model.presets.engram import engram
-from everlong.model.presets.registry import family
+from everlong.model.presets.registry import extending, family
 from everlong.model.stack import Block, Stack
-from everlong.sequence.position import Position
 from everlong.width.experts import Experts
 from everlong.width.experts_balance import Balance, BiasBalance
 from everlong.width.noop_experts import NoOpExperts
@@ -29,13 +27,10 @@ one residual stream, where the paper has four."""
 
 
 @family(**{"27b": {**BODY, **CHOICE, "experts": 72}})
+@extending(transformer)
 def moe(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
     experts: int = 16,
     active: int = 3,
     shared: int = 1,
@@ -43,9 +38,6 @@ def moe(
     noops: int = 0,
     score: str = "sigmoid",
     balance: Balance.Config = BIAS,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Full causal attention; experts in all blocks but the first `dense`, as many FLOPs as the feed-forward of size
     `hidden` in their place.
@@ -53,16 +45,6 @@ def moe(
     Args:
         noops: experts among the others that do nothing (integrated Mixture-of-Depths-and-Experts).
     """
-    plain = transformer(
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        position=position,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        context_limit=context_limit,
-    )
     chosen = {"experts": experts, "active": active, "shared": shared, "dense": dense, "noops": noops}
     return with_experts(plain, **chosen, score=score, balance=balance)
 
@@ -73,49 +55,19 @@ def moe(
         "40b": {**MEMORY, **BODY, **CHOICE, "experts": 55, "rows": 7_239_680},
     }
 )
+@extending(engram)
 def engram_moe(
+    plain: LanguageModel.Config,
     *,
-    layers: int,
-    width: int,
-    heads: int,
-    kv_heads: int | None = None,
-    position: Position | None = ROPE,
-    window: int = 256,
-    memory_layers: tuple[int, ...] = (1,),
-    orders: tuple[int, ...] = (2, 3, 4, 5, 6),
-    rows: int = 2**15,
-    hash_heads: int = 1,
-    row_width: int = 32,
-    taps: int = 0,
     experts: int = 16,
     active: int = 3,
     shared: int = 1,
     dense: int = 1,
     score: str = "sigmoid",
     balance: Balance.Config = BIAS,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
 ) -> LanguageModel.Config:
     """Attention to the last `window` positions, n-gram memory before some of the blocks, and experts in all blocks but
     the first `dense`."""
-    plain = engram(
-        layers=layers,
-        width=width,
-        heads=heads,
-        kv_heads=kv_heads,
-        position=position,
-        window=window,
-        memory_layers=memory_layers,
-        orders=orders,
-        rows=rows,
-        hash_heads=hash_heads,
-        row_width=row_width,
-        taps=taps,
-        hidden=hidden,
-        vocabulary=vocabulary,
-        context_limit=context_limit,
-    )
     return with_experts(plain, experts=experts, active=active, shared=shared, dense=dense, score=score, balance=balance)
 
 

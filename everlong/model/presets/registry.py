@@ -6,6 +6,7 @@ builds. So an override changes an argument of the preset, before anything is mad
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -43,6 +44,30 @@ def family(called: str | None = None, /, **own_sizes: dict[str, Any]) -> Callabl
         return function
 
     return register
+
+
+def extending(base: Family, **defaults: Any) -> Callable[[Family], Family]:
+    """Makes a family out of another: a function of the other's configuration, with arguments of its own, becomes one
+    that takes the other's arguments besides.
+
+    Args:
+        defaults: of the other's arguments, in place of its own.
+    """
+    inherited = inspect.signature(base).parameters
+
+    def extend(function: Family) -> Family:
+        @functools.wraps(function)
+        def extended(**given: Any) -> LanguageModel.Config:
+            given = {**defaults, **given}
+            plain = base(**{name: given.pop(name) for name in inherited if name in given})
+            return function(plain, **given)
+
+        own = list(inspect.signature(function).parameters.values())[1:]
+        others = [each.replace(default=defaults.get(name, each.default)) for name, each in inherited.items()]
+        extended.__signature__ = inspect.Signature([*others, *own])  # type: ignore[attr-defined]  # inspect reads it
+        return extended
+
+    return extend
 
 
 def presets() -> list[str]:
