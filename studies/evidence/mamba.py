@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping
 
 from everlong.lab.results import difference
 from everlong.lab.statistics import Interval
@@ -95,20 +96,20 @@ def task(name: str) -> Callable[[Kept], Finding | None]:
             verdict = Verdict.CONFIRMED if reached >= ANSWERED else Verdict.PARTLY
         elif ends["transformer"][0] >= ANSWERED:
             verdict = Verdict.REFUTED
-        told = "; ".join(
-            f"{family} {short:.0%} and {long:.0%}{_at(rows[family], lengths)}" for family, (short, long) in ends.items()
-        )
+        told = "; ".join(f"{family} {_reach(accuracy)}" for family, accuracy in rows.items())
         shape = found["results"]["shape"]
         scale = f"{shape['layers']} layers of width {shape['width']}, one seed; {machine(found)}"
-        return Finding(verdict, f"right at {int(lengths[0]):,} and at {int(lengths[-1]):,} positions: {told}", scale)
+        return Finding(verdict, f"right, by positions: {told}", scale)
 
     return judge
 
 
-def _at(accuracy: Mapping[str, float], lengths: Sequence[str]) -> str:
-    """Where a family stopped, if before the others."""
-    longest = max(accuracy, key=int)
-    return "" if longest == lengths[-1] else f" (at {int(longest):,}, its longest)"
+def _reach(accuracy: Mapping[str, float]) -> str:
+    """Accuracy at the shortest and the longest length, and how far it stays high."""
+    lengths = sorted(accuracy, key=int)
+    ends = f"{accuracy[lengths[0]]:.0%} at {int(lengths[0]):,}, {accuracy[lengths[-1]]:.0%} at {int(lengths[-1]):,}"
+    high = list(itertools.takewhile(lambda length: accuracy[length] >= ANSWERED, lengths))
+    return f"{ends}, {ANSWERED:.0%} or more up to {int(high[-1]):,}" if high else ends
 
 
 def recall(kept: Kept) -> Finding | None:
