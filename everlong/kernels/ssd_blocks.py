@@ -46,9 +46,9 @@ class Decay(NamedTuple):
 
     query: Tensor  # b c g q r, what the query takes of the state that it meets
     key: Tensor  # b c g q r, what the key gives to the state
-    first: Tensor | None  # b g r, by which the state before the block is multiplied when it is first met; None: 1
-    kept: Tensor | None  # b c 1 1 or b c g r, what is kept of a state when the keys are added; None: 1
-    met: Tensor | None  # b c g r, by which this sum is multiplied when it is next met; None: 1
+    before: Tensor | None  # b c g r, by which the state is multiplied before the queries meet it; None: 1
+    kept: Tensor | None  # b c 1 1 or b c g r, what is kept of it when the keys are added; None: 1
+    after: Tensor | None  # b c g r, by which this sum is multiplied; None: 1
     pair: Tensor | None  # b c g r q q
 
 
@@ -114,9 +114,7 @@ def _factored(s: Tensor) -> Decay | None:
     rest = s - middle
     if not rest.abs().max() <= LIMIT:
         return None
-    before, met = middle[:, :, :, 0].exp(), rest[:, :, :, -1].exp()
-    met[:, :-1] *= before[:, 1:]
-    return Decay(rest.exp(), (-rest).exp(), before[:, 0], None, met, None)
+    return Decay(rest.exp(), (-rest).exp(), middle[:, :, :, 0].exp(), None, rest[:, :, :, -1].exp(), None)
 
 
 def _pairwise(a: Tensor) -> Decay:
@@ -139,29 +137,33 @@ def _masks(documents: Tensor, at: slice, chunk: int) -> Masks:
     )
 
 
-def _by_head(state: Tensor, factor: Tensor | None) -> Tensor:
-    """A state (b g n j) times a factor of each head (b g r)."""
+def _by_head(states: Tensor, factor: Tensor | None, c: int, out: Tensor) -> Tensor:
+    """States (b g n j) times the factor that each head has in chunk c, written to `out`."""
     if factor is None:
-        return state
-    return (state.unflatten(-1, (factor.shape[-1], -1)) * factor[:, :, None, :, None]).flatten(-2)
+        return out.copy_(states)
+    R = factor.shape[-1]
+    torch.mul(states.unflatten(-1, (R, -1)), factor[:, c, :, None, :, None], out=out.unflatten(-1, (R, -1)))
+    return out
 
 
-def _kept(decay: Decay, c: int, state: Tensor) -> Tensor:
-    """What chunk c keeps of a state."""
+def _add_kept(decay: Decay, c: int, out: Tensor, state: Tensor) -> Tensor:
+    """Adds to `out` what chunk c keeps of a state."""
     if decay.kept is None:
-        return state
-    return _by_head(state, decay.kept[:, c].expand(-1, state.shape[1], decay.query.shape[-1]))
+        return out.add_(state)
+    R = decay.query.shape[-1]
+    kept = decay.kept[:, c, :, None, :, None]
+    out.unflatten(-1, (R, -1)).addcmul_(state.unflatten(-1, (R, -1)), kept)
+    return out
 
 
 def states_of(block: Block, s_BGNJ: Tensor) -> tuple[Tensor, Tensor]:
-    """The states as the queries of every chunk meet them, b c g n j, and the state after the last, b g n j."""
+    """The states as the queries of every chunk meet them, b c g n j, and the state after the last, b g n j. Two factors
+    make what is met of what was added, one after the other: their product may be too small for a number."""
     decay, added = block.decay, block.key.transpose(-1, -2) @ block.values
-    met, state = torch.empty_like(added), _by_head(s_BGNJ, decay.first)
+    met, state = torch.empty_like(added), s_BGNJ
     for c, new in enumerate(added.unbind(1)):
-        met[:, c] = state
-        state = new.add_(_kept(decay, c, state))
-        if decay.met is not None:
-            state.unflatten(-1, (decay.met.shape[-1], -1)).mul_(decay.met[:, c, :, None, :, None])
+        _by_head(state, decay.before, c, out=met[:, c])
+        state = _by_head(_add_kept(decay, c, new, met[:, c]), decay.after, c, out=new)
     return met, state
 
 
@@ -244,12 +246,12 @@ def _states_backward(block: Block, g_met: Tensor, gs: Tensor) -> tuple[Tensor, T
         g_met: gradient that the queries give to the states that they meet, b c g n j; it is written over.
         gs: gradient of the state after the block.
     """
-    decay = block.decay
+    decay, g_added = block.decay, torch.empty_like(g_met)
     for c in reversed(range(g_met.shape[1])):
-        g_new = gs if decay.met is None else _by_head(gs, decay.met[:, c])
-        gs = g_met[:, c] + _kept(decay, c, g_new)
-        g_met[:, c] = g_new
-    return g_met, _by_head(gs, decay.first)
+        _by_head(gs, decay.after, c, out=g_added[:, c])
+        total = _add_kept(decay, c, g_met[:, c], g_added[:, c])
+        gs = _by_head(total, decay.before, c, out=torch.empty_like(gs))
+    return g_added, gs
 
 
 def _plus(base: Tensor, one: Tensor, other: Tensor) -> Tensor:

@@ -119,7 +119,7 @@ def test_padding_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rate", "step", "gradient"), [(16, 0.1, 2e-5), (64, 0.1, 2e-5), (64, 2.0, 1e-4), (1e3, 1e2, 5e-2)]
+    ("rate", "step", "gradient"), [(16, 0.1, 2e-5), (32, 0.1, 2e-5), (64, 0.1, 2e-5), (64, 2.0, 1e-4), (1e3, 1e2, 5e-2)]
 )
 def test_fast_decays_in_float32(rate: float, step: float, gradient: float) -> None:
     """Where the factored form alone gives NaN. The gradient of a rate is what is left of large sums that cancel."""
@@ -148,8 +148,8 @@ MUTANTS = {
     "an old document is kept": ("key * masks.kept", "key"),
     "a new document hears the state": ("query * masks.carried", "query"),
     "the state outlives its document": ("kept=masks.whole if decay.kept is None else decay.kept * masks.whole", ""),
-    "the state is met before its decay": ("met[:, :-1] *= before[:, 1:]", "pass"),
-    "the state enters before its decay": ("(-rest).exp(), before[:, 0], None", "(-rest).exp(), None, None"),
+    "the state is met before its decay": ("(-rest).exp(), middle[:, :, :, 0].exp(), None", "(-rest).exp(), None, None"),
+    "keys are added before their decay": ("None, rest[:, :, :, -1].exp(), None)", "None, None, None)"),
     "pairs decay once too often": ("~earlier.tril(-1), 0)", "~earlier, 0)"),
     "the ends have no gradient": ("g_sum[:, :, -1] += ends", "pass"),
     "documents meet in the gradient": ("g_scores * block.masks.pair, gC", "g_scores, gC"),
