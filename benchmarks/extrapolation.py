@@ -2,8 +2,7 @@
 
 Each family learns each task on token ids (`everlong.evaluate.suites`): in short rows first, so that a few hundred steps
 suffice, with the same batches and learning rate for all. Then the rows grow, and the answers are as many as before.
-They are read in pieces on carried state. Most steps are at 256: what is right there after a hundred of them does not
-yet hold at 65,536. One seed: differences of a few points mean nothing.
+They are read in pieces on carried state. One seed: differences of a few points mean nothing.
 """
 
 from __future__ import annotations
