@@ -44,7 +44,7 @@ def study(tmp_path, sources, monkeypatch):
 def test_a_plan_is_shown_and_nothing_is_trained(everlong, study, tmp_path):
     outcome = everlong("compare", study, "--plan", "--out", tmp_path / "out")
     assert outcome.code == 0
-    assert "equal FLOPs per byte within 2.0%; 4 cells, 1 at a time" in outcome.out
+    assert "equal FLOPs per byte within 2.0%; 3 cells, 1 at a time" in outcome.out
     assert "width=16" in outcome.out
     assert not (tmp_path / "out").exists()
 
