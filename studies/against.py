@@ -7,7 +7,7 @@ Sized for three quarters of an hour of two CPU cores each.
 
 from typing import Any
 
-from everlong.lab import Architecture, EqualFlops, EqualParameters, HeldOut, Study, TrainingBytes
+from everlong.lab import Architecture, EqualFlops, EqualParameters, HeldOut, Matching, Study, TrainingBytes
 from everlong.train import WSD, DataConfig, Muon, Trainer
 
 ROWS = 2**12
@@ -23,18 +23,26 @@ CONTENDERS: dict[str, dict[str, Any]] = {
 
 
 def study() -> Study:
-    return study_on("against", DataConfig(validation_fraction=0.1))
+    return against("against", DataConfig(validation_fraction=0.1))
 
 
-def study_on(name: str, data: DataConfig) -> Study:
-    """The study on a corpus."""
+def against(name: str, data: DataConfig) -> Study:
+    """The preset and its parts on a corpus."""
+    contenders = (
+        Architecture(name=preset, preset=f"{preset}:nano", overrides=overrides)
+        for preset, overrides in CONTENDERS.items()
+    )
+    return study_on(name, data, tuple(contenders), (EqualFlops(tolerance=0.03), EqualParameters(tolerance=0.03)))
+
+
+def study_on(
+    name: str, data: DataConfig, architectures: tuple[Architecture, ...], matching: tuple[Matching, ...]
+) -> Study:
+    """Any of them on a corpus, trained as all are here and in `composition.py`."""
     return Study(
         name=name,
-        architectures=tuple(
-            Architecture(name=preset, preset=f"{preset}:nano", overrides=overrides)
-            for preset, overrides in CONTENDERS.items()
-        ),
-        matching=(EqualFlops(tolerance=0.03), EqualParameters(tolerance=0.03)),
+        architectures=architectures,
+        matching=matching,
         budget=TrainingBytes(bytes=500_000),
         learning_rates=(0.01,),
         seeds=(0, 1, 2),

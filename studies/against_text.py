@@ -7,9 +7,9 @@ from everlong.data.corpora import sources
 from everlong.lab import Study
 from everlong.train import DataConfig
 
-study_on = runpy.run_path(str(Path(__file__).with_name("against.py")))["study_on"]
+against = runpy.run_path(str(Path(__file__).with_name("against.py")))["against"]
 
 
 def study() -> Study:
     training, validation = sources(("dictionary",), ())
-    return study_on("against_text", DataConfig(sources=training, validation_sources=validation))
+    return against("against_text", DataConfig(sources=training, validation_sources=validation))

@@ -6,10 +6,14 @@ eight in place of feed-forwards, and `twice` tables before the middle of the sta
 the systems that it is made of in `against.py`. Sized for half an hour of two CPU cores.
 """
 
+import runpy
+from pathlib import Path
 from typing import Any
 
-from everlong.lab import Architecture, EqualFlops, HeldOut, Study, TrainingBytes
-from everlong.train import WSD, DataConfig, Muon, Trainer
+from everlong.lab import Architecture, EqualFlops, Study
+from everlong.train import DataConfig
+
+study_on = runpy.run_path(str(Path(__file__).with_name("against.py")))["study_on"]
 
 SHAPE = {"layers": 4, "width": 64, "heads": 2, "state_size": 32}
 NONE: dict[str, Any] = {"memory_layers": (), "ngram_heads": ()}
@@ -26,27 +30,8 @@ ARMS: dict[str, dict[str, Any]] = {
 
 
 def study() -> Study:
-    return Study(
-        name="composition",
-        architectures=tuple(
-            Architecture(name=name, preset="everlong:nano", overrides={**SHAPE, **changes})
-            for name, changes in ARMS.items()
-        ),
-        matching=(EqualFlops(tolerance=0.03),),
-        budget=TrainingBytes(bytes=500_000),
-        learning_rates=(0.01,),
-        seeds=(0, 1, 2),
-        training=Trainer.Config(
-            steps=1,
-            window=512,
-            batch=8,
-            optimizer=Muon.Config(),
-            schedule=WSD(decay=0.5),
-            evaluate_every=None,
-            checkpoint_every=1000,
-            keep=1,
-        ),
-        data=DataConfig(validation_fraction=0.1),
-        held_out=HeldOut(bytes=200_000),
-        at_once=2,
+    arms = (
+        Architecture(name=name, preset="everlong:nano", overrides={**SHAPE, **changes})
+        for name, changes in ARMS.items()
     )
+    return study_on("composition", DataConfig(validation_fraction=0.1), tuple(arms), (EqualFlops(tolerance=0.03),))

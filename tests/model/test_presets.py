@@ -11,7 +11,7 @@ import everlong
 from everlong import LanguageModel, config_from_dict
 from everlong.core.accounting import active_parameter_count, parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
-from everlong.model.presets import OWN_SIZES, SIZES
+from everlong.model.presets import OWN_SIZES, SIZES, composed
 from everlong.model.stack import Block, Stack
 from everlong.sequence.attention import Attention, WindowAttention
 
@@ -62,6 +62,23 @@ def test_overrides_reach_the_parts() -> None:
     mixer = block.mixer
     assert (mixer.window, mixer.heads, mixer.kv_heads, mixer.width, config.vocabulary) == (7, 4, 2, 32, 11)
     assert isinstance(everlong.build("window:nano", window=7), LanguageModel)
+
+
+def test_families_that_extend_others_take_their_arguments() -> None:
+    """Those of the other, with defaults in their place, and their own."""
+    known = everlong.model.presets.arguments("everlong:nano")
+    assert (known["window"], known["pattern"], known["memory_layers"]) == (256, "M3T", (0,))
+    assert everlong.model.presets.arguments("hybrid:nano")["window"] is None
+    changes = {"pattern": "T", "layers": 1, "memory_layers": (), "ngram_heads": ()}
+    default, changed = (everlong.config("everlong:nano", **changes, **more) for more in ({}, {"window": 7}))
+    assert [_windows(config) for config in (default, changed)] == [[256], [7]]
+    assert composed.everlong(**{**SIZES["nano"], "state_size": 64, **changes}) == default
+
+
+def _windows(config: LanguageModel.Config) -> list[int]:
+    assert isinstance(config.body, Stack.Config)
+    mixers = [block.mixer for block in config.body.blocks if isinstance(block, Block.Config)]
+    return [mixer.window for mixer in mixers if isinstance(mixer, WindowAttention.Config)]
 
 
 def test_hidden_layers_follow_the_width() -> None:
