@@ -18,8 +18,10 @@ from pathlib import Path
 
 import torch
 
+from everlong.data import ByteCodec
 from everlong.evaluate.output import write_json
 from everlong.lab.cell import FAILED, FINISHED, RUNNING, check_cell, read_status, set_status
+from everlong.lab.metrics import HALVES, choose
 from everlong.lab.plan import CELLS, PLAN, Job, Plan
 from everlong.lab.results import chosen_rate
 from everlong.lab.worker import order
@@ -52,12 +54,16 @@ def run_grid(plan: Plan, folder: Path, watch: Watch, *, threads: int) -> None:
 
     Raises:
         ConfigError: the study has changed since cells were run, or another process is at work in the folder.
+        DataError: the corpus cannot be read, or too few documents are held out.
         KeyboardInterrupt: it was interrupted; running cells have saved.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         cells = folder / CELLS
         sweep = _open(plan.sweep(), cells)  # which finds a changed study before anything is written
+        held_out = plan.study.data.open(ByteCodec()).validation
+        for half in HALVES:
+            choose(held_out, half, plan.study.held_out)  # which finds too few documents before anything is trained
         write_json(folder / PLAN, plan.to_dict())
         Runner(cells, watch, threads).run(sweep, plan.study.at_once)
         written = plan.to_dict()["entries"]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from everlong.train.learner import training
 
 Half = Literal["selection", "reported"]
 """What the learning rate is chosen on, and what is reported."""
+HALVES: tuple[Half, ...] = get_args(Half)
 
 OBSERVED = "observed"
 MODES = ("a stream", "training")

@@ -54,8 +54,8 @@ def test_sound_is_split_by_whole_recordings(tmp_path):
 
 def test_human_bases_are_split_by_region_and_apes_left_out(tmp_path):
     rng = np.random.default_rng(0)
-    starts = np.arange(0, 200_000, 1000)
-    bases = ["".join(rng.choice(list("ACGTacgt"), 900 if i % 3 else 1000)) for i in range(len(starts))]
+    starts = np.arange(0, 200_000, 100)
+    bases = ["".join(rng.choice(list("ACGTacgt"), 90 if i % 3 else 100)) for i in range(len(starts))]
     blocks = [
         f"a\ns Hsap.22 {start} {len(own)} + 51304566 {own[:50]}--{own[50:]}\ns Ptro.22 5 9 + 50165558 TTTTTTTTT\n"
         for start, own in zip(starts, bases, strict=True)
@@ -65,13 +65,11 @@ def test_human_bases_are_split_by_region_and_apes_left_out(tmp_path):
     (tmp_path / "in" / "x.chr22.maf.gz").write_bytes(gzip.compress(text.encode()))
     prepare.human(tmp_path / "in", tmp_path / "out")
     train, held = (sorted((tmp_path / "out" / side).iterdir()) for side in ("train", "validation"))
-    assert ([p.name for p in train], [p.name for p in held]) == (
-        [f"{i:02}.txt" for i in range(18)],
-        ["18.txt", "19.txt"],
-    )
+    assert [p.name for p in train] == [f"{i:02}.txt" for i in range(18)]
+    assert [p.name for p in held] == [f"{i}-{j:02}.txt" for i in (18, 19) for j in range(20)]
     whole = "\n".join(p.read_text() for p in train + held)
     assert whole.replace("\n", "") == "".join(bases).upper()
-    assert whole.count("\n") == sum(len(own) < 1000 for own in bases[:-1])
+    assert whole.count("\n") == sum(len(own) < 100 for own in bases[:-1])
 
 
 def test_genomes_are_split_by_species(tmp_path):
@@ -104,12 +102,12 @@ def test_projects_music_and_the_alphabet(tmp_path):
         wav(tmp_path / "music" / f"{name}.wav", np.arange(100))
     prepare.music(tmp_path / "music", tmp_path / "b")
     assert [p.name for p in (tmp_path / "b/validation").iterdir()] == ["manolo_camp-y.ulaw"]
-    entries = [f"Word{i:03}\n   Meaning {i}." for i in range(400)]
+    entries = [f"Word{i:04}\n   Meaning {i}." for i in range(4000)]
     (tmp_path / "dict").mkdir()
     (tmp_path / "dict" / "g.dict.dz").write_bytes(gzip.compress("\n\n".join(entries).encode()))
     prepare.alphabet(tmp_path / "dict", tmp_path / "c")
     train, held = (sorted((tmp_path / "c" / side).iterdir()) for side in ("train", "validation"))
-    assert (len(train), len(held)) == (38, 2)
+    assert (len(train), len(held)) == (38, 40)
     assert "\n\n".join(p.read_text() for p in train + held) == "\n\n".join(entries)
     (tmp_path / "dict" / "h.dict.dz").write_bytes(b"")
     with pytest.raises(DataError, match="2 files instead of one"):

@@ -29,6 +29,13 @@ def test_every_cell_is_a_folder_with_its_record(finished, plan):
         assert {"config.yaml", "metrics.jsonl", "status.json"} <= {file.name for file in path.iterdir()}
 
 
+def test_too_few_documents_are_found_before_anything_is_trained(plan, tmp_path, monkeypatch):
+    monkeypatch.setattr("everlong.lab.metrics.half_of", lambda digest: "selection")
+    with pytest.raises(DataError, match="hold out more"):
+        run_grid(plan, tmp_path, Silent(), threads=1)
+    assert not (tmp_path / CELLS).exists()
+
+
 def test_what_is_finished_is_left_alone(finished, plan):
     assert InProcess(plan, finished).ran == []
 

@@ -53,7 +53,7 @@ CORPORA: dict[str, Corpus] = {
             ),
         ),
         prepare=prepare.alphabet,
-        digest="47bd4ec08bf4f874b7604a93b90896b18aa3b1a1c9441a8e7c3002087addffa0",
+        digest="b619950bc66026f1342a2f28b0e3ee9276aae3ded1445a0d7fe71a1bd7547302",
     ),
     "python": Corpus(
         kind="code",
@@ -103,7 +103,7 @@ CORPORA: dict[str, Corpus] = {
             ),
         ),
         prepare=prepare.human,
-        digest="cd08195deed1445e0967b5aba334e2bc60b06170c120d8c7a566f00c285573cd",
+        digest="663d671ec75ae53fe935e810b5ff421061d4558278c58e13fce0d22af8cba179",
     ),
     "bacteria": Corpus(
         kind="DNA",

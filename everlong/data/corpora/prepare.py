@@ -21,9 +21,9 @@ TRAIN, VALIDATION = "train", "validation"
 
 
 def alphabet(unpacked: Path, out: Path) -> None:
-    """A dictionary: 40 stretches of whole entries; the last two, 5 % of the alphabet, are held out."""
+    """A dictionary: 40 stretches of whole entries; the last two, 5 % of the alphabet, are held out, in 20 each."""
     text = gzip.decompress(_only(unpacked, "*.dict.dz").read_bytes())
-    _write_pieces(_cut(text, b"\n\n", 40), 2, out)
+    _write_pieces(_cut(text, b"\n\n", 40), 2, b"\n\n", out)
 
 
 def projects(unpacked: Path, out: Path) -> None:
@@ -35,7 +35,8 @@ def projects(unpacked: Path, out: Path) -> None:
 
 
 def human(unpacked: Path, out: Path) -> None:
-    """The human rows of an alignment, in the order of the chromosome, in 20 stretches; the last two are held out.
+    """The human rows of an alignment, in the order of the chromosome, in 20 stretches; the last two are held out, in 20
+    each.
 
     Bases in capital letters; a line end stands where the alignment leaves some out. Apes are left out altogether: they
     are nearly the same.
@@ -47,7 +48,7 @@ def human(unpacked: Path, out: Path) -> None:
     for start, bases in blocks:
         text += [bases] if end is None or start == end else ["\n", bases]
         end = start + len(bases)
-    _write_pieces(_cut("".join(text).encode(), b"\n", 20), 2, out)
+    _write_pieces(_cut("".join(text).encode(), b"\n", 20), 2, b"\n", out)
 
 
 def bacteria(unpacked: Path, out: Path) -> None:
@@ -131,9 +132,13 @@ def _cut(text: bytes, border: bytes, pieces: int) -> list[bytes]:
     return [*cut, text[start:]]
 
 
-def _write_pieces(pieces: list[bytes], held: int, out: Path) -> None:
-    for i, piece in enumerate(pieces):
-        _write(out / (TRAIN if i < len(pieces) - held else VALIDATION) / f"{i:02}.txt", piece)
+def _write_pieces(pieces: list[bytes], held: int, border: bytes, out: Path) -> None:
+    """Long stretches to train on. Those held out are cut again, since an interval needs many documents."""
+    for i, piece in enumerate(pieces[:-held]):
+        _write(out / TRAIN / f"{i:02}.txt", piece)
+    for i, piece in enumerate(pieces[-held:], len(pieces) - held):
+        for j, part in enumerate(_cut(piece, border, 20)):
+            _write(out / VALIDATION / f"{i:02}-{j:02}.txt", part)
 
 
 def _only(folder: Path, pattern: str) -> Path:
