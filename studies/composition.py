@@ -1,7 +1,7 @@
 """What to compose: the parts of the preset `everlong`, added one by one to Mamba-2 with attention to a window, on
 Python source code at equal FLOPs per byte, three seeds.
 
-`tables` are hashed n-grams (Engram), `heads` n-gram heads, `both` has the two; `few` has less attention, `experts` of
+`tables` are hashed n-grams (Engram), `heads` n-gram heads, `both` has the two; `scanned` has no attention, `experts` of
 eight in place of feed-forwards, and `twice` tables before the middle of the stack, too. What is best here goes against
 the systems that it is made of in `against.py`. Sized for half an hour of two CPU cores.
 """
@@ -22,7 +22,7 @@ ARMS: dict[str, dict[str, Any]] = {
     "tables": {"ngram_heads": ()},
     "heads": {"memory_layers": ()},
     "both": {},
-    "few": {"pattern": "M7T", "layers": 8},
+    "scanned": {"pattern": "M"},
     "experts": {"experts": 8},
     "twice": {"memory_layers": (0, 2)},
 }
