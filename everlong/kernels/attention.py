@@ -14,14 +14,18 @@ the shares add up. So every piece's backward is given the merged output and log-
 the mixture weights is written anywhere (Liu et al. 2023, Ring Attention, arXiv 2310.01889, use the same identity
 across devices).
 
-`reference` is the definition, in differentiable PyTorch, for every device. `attention_cpu.py` runs the same pieces
-through torch's own flash kernel.
+`reference` is the definition, in differentiable PyTorch, for every device. `attention_fused.py` runs the same pieces
+through torch's own fused operators. On an accelerator it is used if a small example shows, once, that it agrees there
+with the definition.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import Literal
 
 import torch
@@ -30,7 +34,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from everlong.core.errors import ConfigError
-from everlong.kernels.attention_cpu import flash_attention, flash_available
+from everlong.kernels.attention_fused import fused_attention, fused_available
 from everlong.kernels.pieces import Piece, Pieces, View, Visibility, accumulator, visible_pairs
 
 Backend = Literal["auto", "reference"]
@@ -75,8 +79,8 @@ def attention(
         raise ConfigError("kv_heads", k_BSGD.shape[2], f"must divide the number of query heads, {q_BTHD.shape[2]}")
     scale = float(q_BTHD.shape[-1] ** -0.5) if scale is None else scale
     q, k, v = q_BTHD.contiguous(), k_BSGD.contiguous(), v_BSGD.contiguous()
-    if _backend == "auto" and flash_available(q):
-        return flash_attention(q, k, v, pieces, visibility, scale)
+    if _backend == "auto" and fused_available(q) and (q.is_cpu or agrees(q.device.type, q.dtype)):
+        return fused_attention(q, k, v, pieces, visibility, scale)
     return reference(q, k, v, pieces, visibility, scale)
 
 
@@ -102,6 +106,50 @@ def one_causal_square(q_BTHD: Tensor, k_BTGD: Tensor, v_BTGD: Tensor, scale: flo
     """Causal attention of whole rows to themselves, by torch's public operator."""
     q, k, v = (x.transpose(1, 2) for x in (q_BTHD, k_BTGD, v_BTGD))
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True).transpose(1, 2)
+
+
+# --- Whether the fused form is the definition on a device ------------------------------------------------------
+
+EXAMPLE = (
+    Piece(View(0, 2, 20, 16), View(0, 2, 20, 16), high=0),
+    Piece(View(3, 1, 36, 18, step=2), View(0, 1, 20, 19), low=-4, high=-2),
+    Piece(View(21, 1, 19, 19), View(0, 1, 20, 20)),
+)
+"""Causal squares; a band in which the first queries see nothing; a rectangle."""
+
+
+@torch.compiler.assume_constant_result  # what it does is not for a graph
+@cache
+def agrees(device: str, dtype: torch.dtype) -> bool:
+    """Whether the fused form gives what the definition gives, gradients included; else it warns that it is not used."""
+    try:
+        with ThreadPoolExecutor(1) as clean:  # no autocast, inference or counting of whoever asks first
+            off = clean.submit(_example_is_off, device, dtype).result()
+    except (RuntimeError, NotImplementedError, AssertionError) as error:
+        off = f"it fails: {error}"
+    if off:
+        told = f"torch's fused attention is not used on {device} in {dtype}, and attention is slower: {off}"
+        warnings.warn(told, RuntimeWarning, stacklevel=2)
+    return not off
+
+
+def _example_is_off(device: str, dtype: torch.dtype) -> str:
+    """By how much, as a sentence; empty if it is not."""
+    generator = torch.Generator().manual_seed(0)
+    drawn = (torch.randn(1, 40, heads, 16, generator=generator).to(device, dtype) for heads in (4, 2, 2, 4))
+    q, k, v, weight = (x.requires_grad_() for x in drawn)
+    found = []
+    for form in (fused_attention, reference):
+        out, lse = form(q, k, v, EXAMPLE, None, 0.3)
+        found.append(
+            [out.detach(), lse.masked_fill(lse.isneginf(), 0), *torch.autograd.grad((out * weight).sum(), (q, k, v))]
+        )
+    tolerance = 1e-2 if dtype == torch.float32 else 6e-2  # products of an accelerator may be rounded to ten bits
+    for name, one, other in zip(("output", "log-sum-exp", "dq", "dk", "dv"), *found, strict=True):
+        error = float((one.double() - other.double()).abs().max() / other.double().abs().max())
+        if not error < tolerance:
+            return f"{name} of an example is off by {error:.1e} of its largest value"
+    return ""
 
 
 # --- The definition ------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from everlong.core.errors import ConfigError
 from everlong.kernels import attention as kernel
-from everlong.kernels import attention_cpu
+from everlong.kernels import attention_fused
 from everlong.kernels.attention import attend, attention, attention_backend, reference
 from everlong.kernels.pieces import Piece, View, encode
 from everlong.testing.compare import assert_near, pattern
@@ -40,7 +40,13 @@ def check_agrees(attention: Attention, case: Problem) -> None:
         assert_near(one, other, 1e-13, f"gradient of {name}")
 
 
-FORMS: dict[str, Attention] = {"fast": attention_cpu.flash_attention, "reference": reference}
+def check_many(attention: Attention, problems: int) -> None:
+    """Half of them have visibility by the data."""
+    for seed in range(problems):
+        check_agrees(attention, problem(seed, by_data=seed % 2 == 1))
+
+
+FORMS: dict[str, Attention] = {"fast": attention_fused.fused_attention, "reference": reference}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -146,29 +152,21 @@ class TestOperator:
         case = problem(3, by_data=by_data)
         inputs = case.leaves()
         visibility = case.visibility.tensors() if case.visibility else []
-        torch.library.opcheck(attention_cpu._flash, (*inputs, visibility, encode(case.pieces), 0.5))
+        torch.library.opcheck(attention_fused._fused, (*inputs, visibility, encode(case.pieces), 0.5))
 
     def test_is_available_here(self) -> None:
         """Else every test of the fast form would test the reference against itself."""
-        assert attention_cpu.flash_available(torch.zeros(1))
+        assert attention_fused.fused_available(torch.zeros(1))
 
-    def test_another_schema_falls_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An operator with other arguments is not called; the numbers stay."""
+    def test_falls_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Without an operator that is known, the numbers stay."""
         case = problem(5)
         arguments = (case.q_BTHD, case.k_BSGD, case.v_BSGD, case.pieces)
         fast, _ = attention(*arguments)
-        changed = attention_cpu.FLASH_SCHEMA.replace("float? scale", "float scale")
-        other = mutated(attention_cpu, "return None if op is None else str(op.default._schema)", f"return {changed!r}")
-        assert not other.flash_available(case.q_BTHD)
-        monkeypatch.setattr(kernel, "flash_available", other.flash_available)
-        monkeypatch.setattr(kernel, "flash_attention", None)
+        monkeypatch.setitem(attention_fused.FITS, "cpu", False)
+        monkeypatch.setattr(kernel, "fused_attention", None)
         slow, _ = attention(*arguments)
         assert_near(slow, fast, 1e-13, "output")
-
-    def test_no_operator_falls_back(self) -> None:
-        absent = mutated(attention_cpu, "getattr(torch.ops.aten,", "getattr(torch.ops.absent,")
-        assert absent.flash_schema() is None
-        assert not absent.flash_available(torch.zeros(1))
 
 
 def test_one_square_is_the_whole_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,22 +194,17 @@ MUTANTS = {
         "share = torch.full_like(part_lse, 0.5)",
     ),
     "backward with its own log-sum-exp": (
-        "        l_NHL,\n",
-        "        _piece(piece, q, k, v, visibility, scale)[1],\n",
+        ".backward(met, grad_NHLD, out_NHLD, lse_NHL)",
+        ".backward(met, grad_NHLD, out_NHLD, OPERATORS['cpu'].forward(met)[1])",
     ),
     "backward with its own output": (
-        "        o_NHLD,\n",
-        "        _piece(piece, q, k, v, visibility, scale)[0],\n",
+        ".backward(met, grad_NHLD, out_NHLD, lse_NHL)",
+        ".backward(met, grad_NHLD, OPERATORS['cpu'].forward(met)[0], lse_NHL)",
     ),
     "gradients overwrite each other": ("view.of(total).add_(share)", "view.of(total).copy_(share)"),
     "empty rows unhandled in backward": ("lse = lse.masked_fill(lse == -torch.inf, torch.inf)", "pass"),
-    "empty rows unhandled in forward": ("if mask is not None:  # the kernel", "if False:  # the kernel"),
-    "backward without scale": ("        attn_mask=mask,\n        scale=scale,", "        attn_mask=mask,"),
-    "no mask": ("return zeros.masked_fill_(~visible, -torch.inf), False", "return zeros, False"),
-    "every mask is causal": (
-        "if visible is None:\n        return None, False",
-        "if visible is None:\n        return None, True",
-    ),
+    "no mask": ("None if causal else visible_pairs(piece, by_data, q.device)", "None"),
+    "every mask is causal": ("visible, causal, scale)", "visible, visible is None, scale)"),
     "pieces one after the other": ("torch.logaddexp(lse_NHL, part_lse)", "part_lse"),
 }
 
@@ -219,11 +212,6 @@ MUTANTS = {
 @pytest.mark.parametrize("name", MUTANTS)
 def test_catches(name: str) -> None:
     """Twenty random problems are enough to tell every mutant of the fast form."""
-    mutant = mutated(attention_cpu, *MUTANTS[name])
-
-    def check() -> None:
-        for seed in range(20):
-            check_agrees(mutant.flash_attention, problem(seed, by_data=seed % 2 == 1))
-
+    mutant = mutated(attention_fused, *MUTANTS[name])
     with pytest.raises(AssertionError):
-        check()
+        check_many(mutant.fused_attention, 20)

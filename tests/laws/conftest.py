@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from everlong.kernels import attention_cpu, delta_rule, selective_scan, ssd_blocks
+from everlong.kernels import attention_fused, delta_rule, selective_scan, ssd_blocks
 from everlong.resolution import smoothing
 from everlong.sequence import attention, linear_attention
 from tests.laws.catalogue import REPEATED
@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(autouse=True, scope="package")
 def small_blocks() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(attention_cpu, "SMALLEST_SQUARE", 2)
+        patch.setattr(attention_fused, "SMALLEST_SQUARE", 2)
         patch.setattr(attention, "QUERY_BLOCK", 5)
         patch.setattr(linear_attention, "CHUNK", 4)
         patch.setattr(smoothing, "BLOCK", 4)
