@@ -132,8 +132,8 @@ class CudaEfficient(Operator):
         "Tensor log_sumexp, Tensor philox_seed, Tensor philox_offset)",
         "_scaled_dot_product_efficient_attention_backward": "(Tensor grad_out_, Tensor query, Tensor key, "
         "Tensor value, Tensor attn_bias, Tensor out, Tensor logsumexp, Tensor philox_seed, Tensor philox_offset, "
-        "float dropout_p, bool[4] grad_input_mask, bool is_causal=False, *, float? scale=None) -> (Tensor, Tensor, Tensor, "
-        "Tensor)",
+        "float dropout_p, bool[4] grad_input_mask, bool is_causal=False, *, float? scale=None) -> (Tensor, Tensor, "
+        "Tensor, Tensor)",
     }
 
     def forward(self, met: Met) -> tuple[Tensor, Tensor]:
