@@ -17,6 +17,7 @@ from everlong.model.language_model import LanguageModel
 from everlong.model.presets.attention import window
 from everlong.model.presets.registry import extending, family
 from everlong.model.stack import Residual, Stack
+from everlong.resolution.hierarchy import Hierarchy
 
 SPECIALS = 3
 """BOS, EOS and PAD, which a codec puts behind the ids of its tokenizer."""
@@ -98,8 +99,8 @@ def with_memory(
     taps: int = 0,
     compression: str | None = None,
 ) -> LanguageModel.Config:
-    """The same stack, with n-gram memory before some of its layers; see `engram`."""
-    layers, width = len(cast(Stack.Config, config.body).blocks), config.body.width
+    """The same model, with n-gram memory before some layers of its stack; see `engram`, and `insert`."""
+    layers, width = len(stack_of(config.body).blocks), config.body.width
     for layer in memory_layers:
         check(0 <= layer < layers, "memory_layers", memory_layers, f"must be layers of the model, 0 .. {layers - 1}")
     check(taps >= 0, "taps", taps, "must be 0 or more")
@@ -115,7 +116,7 @@ def with_memory(
 def with_ngram_heads(
     config: LanguageModel.Config, *, orders: Sequence[int], window: int, compression: str | None = None
 ) -> LanguageModel.Config:
-    """The same stack, with n-gram heads of some orders before all of it; of none, the stack itself."""
+    """The same model, with n-gram heads of some orders before all of it; of none, the model itself."""
     if not orders:
         return config
     sizes = {"width": config.body.width, "vocabulary": config.vocabulary, "orders": tuple(orders), "window": window}
@@ -123,12 +124,20 @@ def with_ngram_heads(
 
 
 def insert(config: LanguageModel.Config, parts: Mapping[int, Sequence[Part.Config]]) -> LanguageModel.Config:
-    """The same stack, with parts before some of its blocks."""
-    stack = cast(Stack.Config, config.body)
+    """The same model, with parts before some blocks of its stack; of a hierarchy, that is the one that reads every
+    token."""
+    stack = stack_of(config.body)
     blocks: list[Part.Config] = []
     for i, block in enumerate(stack.blocks):
         blocks += [*parts.get(i, ()), block]
-    return config.replace(body=stack.replace(blocks=tuple(blocks)))
+    changed = stack.replace(blocks=tuple(blocks))
+    body = config.body.replace(encoder=changed) if isinstance(config.body, Hierarchy.Config) else changed
+    return config.replace(body=body)
+
+
+def stack_of(body: Part.Config) -> Stack.Config:
+    """The stack of a body that reads every token."""
+    return cast(Stack.Config, body.encoder if isinstance(body, Hierarchy.Config) else body)
 
 
 def _hashes(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import everlong
 from everlong import Config, Part
 from everlong.memory.compression import Compression
 from everlong.memory.engram import Engram
@@ -13,6 +14,7 @@ from everlong.memory.hashing import NGramHash, layer_hashes
 from everlong.memory.ngram_head import NGramHeads
 from everlong.memory.over_encoding import OverEncoding
 from everlong.memory.short_convolution import ShortConvolution
+from everlong.model.presets.engram import with_memory, with_ngram_heads
 from everlong.testing.stream import VOCABULARY
 
 COMPRESSION = Compression.pack([i if i < 3 else 3 + i % 4 for i in range(VOCABULARY)])
@@ -60,6 +62,13 @@ PARTS: dict[str, Config] = {
 }
 
 _SMALL = {"orders": (2, 4), "rows": 7, "row_width": 3}
+_CHUNKED = everlong.config(
+    "spacebyte:nano", layers=1, width=12, heads=2, outer_width=8, outer_heads=2, window=3, hidden=16,
+    word=((3, 9), (14, 14)), vocabulary=VOCABULARY,
+)  # fmt: skip
+PARTS["n-gram memory around chunks"] = with_ngram_heads(
+    with_memory(_CHUNKED, memory_layers=(0,), **_SMALL), orders=(1, 3), window=6
+)
 SHRUNK: dict[str, dict[str, Any]] = {
     "engram": {"window": 5, "memory_layers": (0,), "ngram_heads": (1, 3), "ngram_window": 6, **_SMALL},
     "over-encoding": {"window": 5, **_SMALL},
