@@ -1,7 +1,9 @@
-"""Mixture-of-Depths against the dense model of the same shape: `mod` and `transformer`, equal layers and width.
+"""Mixture-of-Depths against dense models: `mod` and `transformer`.
 
-training   forward and backward of a batch, in turn; the ratio against that of the declared FLOPs
-sampling   a decode step after contexts of several lengths, where an eighth of the positions is routed exactly
+training        forward and backward of a batch at equal layers and width, in turn; the ratio against that of the
+                declared FLOPs
+sampling        a decode step after contexts of several lengths, where an eighth of the positions is routed exactly
+at equal loss   the same of two sizes that `studies/mod.py` trains at equal FLOPs, with losses it cannot tell apart
 """
 
 from __future__ import annotations
@@ -19,8 +21,13 @@ from everlong import LanguageModel, Span
 from everlong.core.state import state_bytes
 from everlong.depth.mixture_of_depths import MixtureOfDepths
 
-SIZE = "tiny"
-FAMILIES = ("mod", "transformer")
+Sizes = dict[str, dict[str, Any]]
+"""Arguments by family, of `tiny`."""
+ALIKE: Sizes = {"mod": {}, "transformer": {}}
+EQUAL_LOSS: Sizes = {
+    "mod": {"layers": 6, "width": 72, "heads": 2, "hidden": 208},
+    "transformer": {"layers": 4, "width": 64, "heads": 2, "hidden": 192},
+}
 ROWS, WINDOW = 8, 512
 CONTEXTS = (1024, 4096, 16_384)
 STEPS = 32  # decode steps of one timed run, of which an eighth is routed
@@ -29,21 +36,24 @@ CHUNK = 2048  # bytes of context that are read at a time
 
 def main() -> None:
     """Times both and keeps the result."""
-    record("mod", {"training": training(), "sampling": {str(length): sampling(length) for length in CONTEXTS}})
+    results: dict[str, Any] = {"training": training()}
+    for name, sizes in (("sampling", ALIKE), ("at equal loss", EQUAL_LOSS)):
+        results[name] = {str(length): sampling(sizes, length) for length in CONTEXTS}
+    record("mod", results)
 
 
 def training() -> dict[str, Any]:
     """Seconds of a forward and backward of both, how often longer the dense one takes, and how often by its FLOPs."""
-    models = {family: everlong.build(f"{family}:{SIZE}").train() for family in FAMILIES}
+    models = {family: everlong.build(f"{family}:tiny").train() for family in ALIKE}
     timings, ratios = interleave({name: _pass(model) for name, model in models.items()})
     flops = {name: model.flops(WINDOW) for name, model in models.items()}
     return {"timings": timings, "faster": ratios["transformer"], "by_flops": flops["transformer"] / flops["mod"]}
 
 
 @torch.inference_mode()
-def sampling(length: int) -> dict[str, Any]:
+def sampling(sizes: Sizes, length: int) -> dict[str, Any]:
     """Seconds a token of both, how often longer the dense one takes, and the bytes of state."""
-    models = {family: _evenly_routed(everlong.build(f"{family}:{SIZE}")) for family in FAMILIES}
+    models = {family: _evenly_routed(everlong.build(f"{family}:tiny", **size)) for family, size in sizes.items()}
     states = {name: _read(model, length) for name, model in models.items()}
     timings, ratios = interleave({name: _steps(model, states[name]) for name, model in models.items()})
     return {

@@ -50,8 +50,5 @@ def inspect(
     told = loaded.path / METRICS  # which only its training needs
     gates = gates_over_training(loaded.model, read_records(told) if told.is_file() else [])
     ngrams = fired_table(fired(loaded.model, loaded.codec, data), loaded.codec)
-    try:
-        out.write_text(inspection_report(found, text.name, str(run), [*gates, *ngrams]), encoding="utf-8")
-    except OSError as error:
-        raise DataError("out", str(out), f"cannot be written ({error.strerror})") from error
+    write_text(out, inspection_report(found, text.name, str(run), [*gates, *ngrams]))
     say(f"{len(data):,} bytes at {found.bits_per_byte:.3f} bits per byte: {out}")
