@@ -11,6 +11,7 @@ from everlong.evaluate.fired import fired, fired_table
 from everlong.evaluate.gates import gates_over_training
 from everlong.evaluate.inspect import inspect as inspected
 from everlong.evaluate.inspect import inspection_report
+from everlong.evaluate.output import write_text
 from everlong.train import read_records
 from everlong.train.run import METRICS
 

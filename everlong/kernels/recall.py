@@ -73,11 +73,12 @@ def _mixed(q_NLGRE: Tensor, local_NLGRF: Tensor, memory_NGEK: Tensor, share_GR: 
     return rearrange(mixed, "n g (l r) f -> n l g r f", r=R)
 
 
-def _blocks(q_NLGRE: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Stretches and heads that are taken together."""
-    N, L, G, R, E = q_NLGRE.shape
-    stretches = max(1, BLOCK // (L * G * R * E))
-    heads = max(1, min(G, BLOCK // (stretches * L * R * E)))
+def blocks(x_NLG: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Stretches and heads of a tensor (N, L, G, ...) that are taken together."""
+    N, _, G = x_NLG.shape[:3]
+    stretch = x_NLG.numel() // N
+    stretches = max(1, BLOCK // stretch)
+    heads = max(1, min(G, BLOCK * G // (stretches * stretch)))
     for n in range(0, N, stretches):
         for g in range(0, G, heads):
             yield slice(n, n + stretches), slice(g, g + heads)
@@ -93,7 +94,7 @@ def _rows(x_NLGRE: Tensor, dtype: torch.dtype) -> Tensor:
 )
 def _read(q: Tensor, local: Tensor, memory: Tensor, share: Tensor) -> Tensor:
     y = torch.empty_like(local, memory_format=torch.contiguous_format)
-    for n, g in _blocks(q):
+    for n, g in blocks(q):
         y[n, :, g] = _mixed(q[n, :, g], local[n, :, g], memory[n, g], share[g])
     return y
 
@@ -114,7 +115,7 @@ def _read_backward(
     gq, glocal = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, local))
     gmemory, gshare = torch.empty_like(memory), torch.zeros_like(share)
     (_, L, _, R, _), exact = q.shape, memory.dtype
-    for n, g in _blocks(q):
+    for n, g in blocks(q):
         rows_y, rows_q, rows_local = (_rows(x[n, :, g], exact) for x in (gy, q, local))
         found = _gradients(rows_y, rows_q, rows_local, memory[n, g], share[g].repeat(1, L)[..., None])
         gq[n, :, g], glocal[n, :, g] = (rearrange(x, "n g (l r) e -> n l g r e", r=R) for x in found[:2])

@@ -190,7 +190,7 @@ class InfiniAttention(Attention):
         if not count:
             return Memory(memory.m_BGEF[:, None], memory.z_BGE[:, None]), memory
         shape = (raw_BSGE.shape[0], count, self.segment, *raw_BSGE.shape[2:])
-        k, v = (x[:, : count * self.segment].reshape(shape).transpose(2, 3) for x in (raw_BSGE, v_BSGE))
+        k, v = (x[:, : count * self.segment].reshape(shape) for x in (raw_BSGE, v_BSGE))
         memories = self.written(k, v, memory)
         return memories, Memory(memories.m_BGEF[:, -1].clone(), memories.z_BGE[:, -1].clone())
 
@@ -200,18 +200,18 @@ class InfiniAttention(Attention):
         """As `closed`, for the segments that rows close, each row its own number of them."""
         memories = Memory(memory.m_BGEF[:, None], memory.z_BGE[:, None])
         if segments.closed_BKN.shape[1]:
-            k, v = (segments.closed(x).transpose(2, 3) for x in (raw_BSGE, v_BSGE))
+            k, v = (segments.closed(x) for x in (raw_BSGE, v_BSGE))
             memories = self.written(k, v, memory, segments.fresh_BK)
         return memories, segments.after(memories)
 
-    def written(self, k_BKGNE: Tensor, v_BKGNE: Tensor, memory: Memory, fresh_BK: Tensor | None = None) -> Memory:
+    def written(self, k_BKNGE: Tensor, v_BKNGE: Tensor, memory: Memory, fresh_BK: Tensor | None = None) -> Memory:
         """The memories before, between and after segments; a single one is written by the rule itself."""
         exact = memory.m_BGEF.dtype
-        with torch.autocast(k_BKGNE.device.type, enabled=False):  # the sums outgrow bfloat16
-            k, v = (x.to(exact).contiguous() for x in (k_BKGNE, v_BKGNE))  # once, and not before every product
+        with torch.autocast(k_BKNGE.device.type, enabled=False):  # the sums outgrow bfloat16
+            k, v = k_BKNGE.to(exact), v_BKNGE.to(exact)
             if k.shape[1] > 1 or fresh_BK is not None:
                 return self.update.scan(k, v, memory, fresh_BK)
-            new = self.update.write(k[:, 0], v[:, 0], memory)
+            new = self.update.write(k[:, 0].transpose(1, 2), v[:, 0].transpose(1, 2), memory)
             return Memory(torch.stack([memory.m_BGEF, new.m_BGEF], 1), torch.stack([memory.z_BGE, new.z_BGE], 1))
 
     def read(self, q_BJLHE: Tensor, local_BJLHE: Tensor, memory: Memory) -> Tensor:

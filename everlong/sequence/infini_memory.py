@@ -38,6 +38,7 @@ from everlong.core.config import Config, Configurable, check
 from everlong.core.exact import softplus
 from everlong.core.state import State
 from everlong.kernels.recall import recall, sigma
+from everlong.kernels.writing import corrections, written
 
 
 class Memory(State):
@@ -70,8 +71,8 @@ class Update(nn.Module, Configurable):
 
     def scan(
         self,
-        k_BSGNE: Float[Tensor, "b s g n e"],
-        v_BSGNF: Float[Tensor, "b s g n f"],
+        k_BSNGE: Float[Tensor, "b s n g e"],
+        v_BSNGF: Float[Tensor, "b s n g f"],
         memory: Memory,
         fresh_BS: Bool[Tensor, "b s"] | None = None,
     ) -> Memory:
@@ -97,10 +98,10 @@ class Linear(Update):
         s_BGNE = sigma(k_BGNE)
         return Memory(memory.m_BGEF + s_BGNE.mT @ v_BGNF, memory.z_BGE + s_BGNE.sum(-2))
 
-    def scan(self, k_BSGNE: Tensor, v_BSGNF: Tensor, memory: Memory, fresh_BS: Tensor | None = None) -> Memory:
-        s_BSGNE = sigma(k_BSGNE)
+    def scan(self, k_BSNGE: Tensor, v_BSNGF: Tensor, memory: Memory, fresh_BS: Tensor | None = None) -> Memory:
+        new_BSGEK = written(k_BSNGE.flatten(0, 1), v_BSNGF.flatten(0, 1)).unflatten(0, k_BSNGE.shape[:2])
         return Memory(
-            _sums(memory.m_BGEF, s_BSGNE.mT @ v_BSGNF, fresh_BS), _sums(memory.z_BGE, s_BSGNE.sum(-2), fresh_BS)
+            _sums(memory.m_BGEF, new_BSGEK[..., :-1], fresh_BS), _sums(memory.z_BGE, new_BSGEK[..., -1], fresh_BS)
         )
 
     def flops(self, N: int, head: int) -> int:
@@ -115,35 +116,33 @@ class Delta(Update):
 
     def write(self, k_BGNE: Tensor, v_BGNF: Tensor, memory: Memory) -> Memory:
         s_BGNE = sigma(k_BGNE)
-        w_BGNE, decay_BG = self.gates(k_BGNE, s_BGNE)
+        strength_BNG, decay_BG = self.gates(k_BGNE.transpose(1, 2))
+        w_BGNE = s_BGNE if strength_BNG is None else s_BGNE * strength_BNG.transpose(1, 2)[..., None]
         before = _decayed(memory, decay_BG)
         z_BGE = before.z_BGE + w_BGNE.sum(-2)
         old_BGNF, _ = recall(s_BGNE, Memory(before.m_BGEF, self.divisor(before.z_BGE, z_BGE)).beside)
         return Memory(before.m_BGEF + w_BGNE.mT @ (v_BGNF - old_BGNF), z_BGE)
 
-    def scan(self, k_BSGNE: Tensor, v_BSGNF: Tensor, memory: Memory, fresh_BS: Tensor | None = None) -> Memory:
-        s_BSGNE = sigma(k_BSGNE)
-        w_BSGNE, decay_BSG = self.gates(k_BSGNE, s_BSGNE)
+    def scan(self, k_BSNGE: Tensor, v_BSNGF: Tensor, memory: Memory, fresh_BS: Tensor | None = None) -> Memory:
+        many = k_BSNGE.shape[:2]
+        strength_BSNG, decay_BSG = self.gates(k_BSNGE)
+        k, v = k_BSNGE.flatten(0, 1), v_BSNGF.flatten(0, 1)
+        strength = None if strength_BSNG is None else strength_BSNG.flatten(0, 1)
+        new_BSGEK = written(k, v, strength).unflatten(0, many)
         keep_BSG = _kept(decay_BSG, fresh_BS)
-        z_BSGE = _recurrence(memory.z_BGE, w_BSGNE.sum(-2), keep_BSG)
+        z_BSGE = _recurrence(memory.z_BGE, new_BSGEK[..., -1], keep_BSG)
         before_BSGE = z_BSGE[:, :-1] if keep_BSG is None else z_BSGE[:, :-1] * keep_BSG[..., None]
-        c_BSGEE = self.corrections(s_BSGNE, w_BSGNE, self.divisor(before_BSGE, z_BSGE[:, 1:]))
-        m_BSGEF = _recurrence(memory.m_BGEF, w_BSGNE.mT @ v_BSGNF, keep_BSG, c_BSGEE)
-        return Memory(m_BSGEF, z_BSGE)
-
-    def corrections(self, s_BSGNE: Tensor, w_BSGNE: Tensor, z_BSGE: Tensor) -> Tensor:
-        """C = sum_t w_t sigma(k_t) / (sigma(k_t) z), with 0 for 0/0."""
-        weight_BSGN1 = s_BSGNE @ z_BSGE[..., None]
-        known_BSGN1 = weight_BSGN1 > 0
-        return w_BSGNE.mT @ (s_BSGNE / torch.where(known_BSGN1, weight_BSGN1, 1) * known_BSGN1)
+        divisor_BSGE = self.divisor(before_BSGE, z_BSGE[:, 1:])
+        c_BSGEE = corrections(k, divisor_BSGE.flatten(0, 1), strength).unflatten(0, many)
+        return Memory(_recurrence(memory.m_BGEF, new_BSGEK[..., :-1], keep_BSG, c_BSGEE), z_BSGE)
 
     def divisor(self, before_BGE: Tensor, after_BGE: Tensor) -> Tensor:
         """The normaliser by which recalled values are divided."""
         return before_BGE
 
-    def gates(self, k_BGNE: Tensor, s_BGNE: Tensor) -> tuple[Tensor, Tensor | None]:
-        """The features times the strength of their position, and the segment's decay of each head, if there is one."""
-        return s_BGNE, None
+    def gates(self, k_BNGE: Float[Tensor, "*b n g e"]) -> tuple[Tensor | None, Tensor | None]:
+        """How strongly each position writes, (B, N, G), and the segment's decay, (B, G); where there are such."""
+        return None, None
 
     def flops(self, N: int, head: int) -> int:
         return 2 * N * head * (head + 1) + 2 * N * head * head
@@ -175,13 +174,17 @@ class GatedDelta(StableDelta):
         self.decay_bias = nn.Parameter(torch.full((kv_heads,), before_softplus))
         self.strength_bias = nn.Parameter(torch.zeros(kv_heads))
 
-    def gates(self, k_BGNE: Tensor, s_BGNE: Tensor) -> tuple[Tensor, Tensor]:
-        decay_GE, decay_G, strength_GE, strength_G = (
-            x.to(k_BGNE.dtype) for x in (self.decay_key, self.decay_bias, self.strength_key, self.strength_bias)
-        )
-        forget_BGN = softplus((k_BGNE * decay_GE[:, None]).sum(-1) + decay_G[:, None])
-        strength_BGN = torch.sigmoid((k_BGNE * strength_GE[:, None]).sum(-1) + strength_G[:, None])
-        return s_BGNE * strength_BGN[..., None], torch.exp(-forget_BGN.mean(-1))
+    def gates(self, k_BNGE: Float[Tensor, "*b n g e"]) -> tuple[Tensor, Tensor]:
+        weight_DG, strength_G, bias_G = (x.to(k_BNGE.dtype) for x in (self.keys(), self.strength_bias, self.decay_bias))
+        strength_BNG, forget_BNG = (k_BNGE.flatten(-2) @ weight_DG).chunk(2, dim=-1)
+        return torch.sigmoid(strength_BNG + strength_G), torch.exp(-softplus(forget_BNG + bias_G).mean(-2))
+
+    def flops(self, N: int, head: int) -> int:
+        return super().flops(N, head) + 4 * N * head * len(self.decay_bias)  # as `keys` has it
+
+    def keys(self) -> Float[Tensor, "d g"]:
+        """Both gates' weights as one matrix from the keys of all heads, D = G E, to 2 G: a head's gates see its own."""
+        return torch.cat([torch.block_diag(*x_GE[..., None]) for x_GE in (self.strength_key, self.decay_key)], dim=1)
 
 
 def _decayed(memory: Memory, decay_BG: Tensor | None) -> Memory:

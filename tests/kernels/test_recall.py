@@ -61,10 +61,10 @@ def test_blocks_cover_all_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recall, "BLOCK", 40)
     q = torch.zeros(5, 4, 6, 1, 2)
     seen = torch.zeros(5, 6)
-    for n, g in recall._blocks(q):
+    for n, g in recall.blocks(q):
         seen[n, g] += 1
     assert (seen == 1).all()
-    assert sum(1 for _ in recall._blocks(q)) > 5
+    assert sum(1 for _ in recall.blocks(q)) > 5
 
 
 def test_the_operator_keeps_its_contract() -> None:

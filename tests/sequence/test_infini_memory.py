@@ -31,7 +31,7 @@ def empty(B: int, G: int, E: int) -> Memory:
 def test_scan_is_write_after_write(config: Update.Config, fresh: bool) -> None:
     """In values to 1e-11, in gradients to 1e-9."""
     update, (B, S, G, N, E) = built(config, 2, 5), (2, 7, 2, 6, 5)
-    k, v = (torch.randn(B, S, G, N, E, dtype=torch.float64, requires_grad=True) for _ in "kv")
+    k, v = (torch.randn(B, S, N, G, E, dtype=torch.float64, requires_grad=True) for _ in "kv")
     fresh_BS = torch.rand(B, S) < 0.3 if fresh else None
     start = Memory(torch.randn(B, G, E, E, dtype=torch.float64), torch.rand(B, G, E, dtype=torch.float64))
     found = update.scan(k, v, start, fresh_BS)
@@ -40,7 +40,7 @@ def test_scan_is_write_after_write(config: Update.Config, fresh: bool) -> None:
         if fresh_BS is not None:
             keep_B = (~fresh_BS[:, s]).double()
             memory = Memory(memory.m_BGEF * keep_B[:, None, None, None], memory.z_BGE * keep_B[:, None, None])
-        memory = update.write(k[:, s], v[:, s], memory)
+        memory = update.write(k[:, s].transpose(1, 2), v[:, s].transpose(1, 2), memory)
         memories.append(memory)
     inputs = {"k": k, "v": v, **dict(update.named_parameters())}
     stacked = Memory(torch.stack([m.m_BGEF for m in memories], 1), torch.stack([m.z_BGE for m in memories], 1))
@@ -129,7 +129,7 @@ def test_the_first_segment_is_written_as_a_sum(config: Update.Config) -> None:
 def test_the_gated_rule_begins_as_the_stable_one() -> None:
     """But for what it forgets: equal strengths cancel in what is recalled."""
     gated, stable = GatedDelta.Config(forgetting=1e-9).build(1, 4).double(), StableDelta.Config().build(1, 4)
-    k, v = (torch.randn(1, 5, 1, 6, 4, dtype=torch.float64) for _ in "kv")
+    k, v = (torch.randn(1, 5, 6, 1, 4, dtype=torch.float64) for _ in "kv")
     s = sigma(torch.randn(1, 6, 1, 3, 4, dtype=torch.float64))
     one, other = (recall(s, update.scan(k, v, empty(1, 1, 4)).beside)[0] for update in (gated, stable))
     assert_near(one, other, 1e-7, "recalled")
@@ -137,8 +137,7 @@ def test_the_gated_rule_begins_as_the_stable_one() -> None:
 
 def test_forgetting_is_what_was_asked_for() -> None:
     update = GatedDelta.Config(forgetting=0.2).build(1, 2)
-    k = torch.zeros(1, 1, 3, 2)
-    _, decay_BG = update.gates(k, sigma(k))  # type: ignore[attr-defined]
+    _, decay_BG = update.gates(torch.zeros(1, 3, 1, 2))  # type: ignore[attr-defined]
     assert decay_BG.item() == pytest.approx(torch.tensor(-0.2).exp().item(), rel=1e-5)
 
 
