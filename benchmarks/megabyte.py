@@ -24,6 +24,7 @@ from everlong.core.accounting import parameter_count
 from everlong.data import IGNORED, ByteCodec, Loader
 from everlong.evaluate.memory import highest_resident
 from everlong.train import DataConfig
+from everlong.train.allocator import return_freed_memory
 from everlong.train.recompute import recomputed
 
 CONTEXT = 8192
@@ -125,6 +126,7 @@ def million() -> None:
     """Forward and backward over one sequence of 2^20 bytes with `megabyte:tiny`, its blocks recomputed: the loss, its
     gradient's norm, seconds and memory. Before that, the same over 2^16 bytes against pieces whose state is carried
     with its gradient: how far the two gradients are apart, relative to their norm."""
+    return_freed_memory()  # or the process grows to twice what it holds
     model = everlong.build("megabyte:tiny")
     apart = gradients_apart(model, 2**16)
     peak_before = highest_resident()

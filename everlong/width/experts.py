@@ -20,7 +20,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -30,6 +29,7 @@ from everlong.core.exact import exactly
 from everlong.core.part import Part
 from everlong.core.span import Span
 from everlong.kernels.choices import put_back, rows_of
+from everlong.kernels.gated import gated
 from everlong.kernels.grouped import grouped_product
 from everlong.width.experts_balance import Balance, BiasBalance, overload
 from everlong.width.swiglu import SwiGLU
@@ -150,9 +150,8 @@ class Experts(Part):
     ) -> Float[Tensor, "j d"]:
         """The answers to choices that stand expert by expert. The weight is applied before the last product, where
         there is less to multiply."""
-        weight_J1 = weight_NK.flatten().index_select(0, order_J)[:, None]
-        gate_JF, input_JF = self.input(rows_of(x_ND, order_J, self.active), count_E).chunk(2, dim=-1)
-        return self.out(F.silu(gate_JF) * input_JF * weight_J1.to(gate_JF.dtype), count_E)
+        weight_J = weight_NK.flatten().index_select(0, order_J)
+        return self.out(gated(self.input(rows_of(x_ND, order_J, self.active), count_E), weight_J), count_E)
 
     def tell(self, score_NE: Float[Tensor, "n e"], count_E: Int64[Tensor, " e"], span: Span) -> None:
         """Shows the load, and in training adds what keeps it even."""

@@ -1,4 +1,4 @@
-"""The allocator setting, in a process of its own."""
+"""The allocator's settings, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,24 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
+RETURNED = """
+import torch
+from everlong.train.allocator import return_freed_memory
+if {give_back}:
+    assert return_freed_memory()
+torch.ones(1 << 22)  # freed: glibc now keeps what is smaller
+large, small = [], []
+for _ in range(20):
+    large.append(torch.ones(1 << 21))
+    small.append(torch.ones(1 << 17))  # lies between the large ones, and stays
+held = int(open("/proc/self/statm").read().split()[1])
+large.clear()
+print((held - int(open("/proc/self/statm").read().split()[1])) * 4096)
+"""
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own settings")
+
+
 def test_freed_memory_is_used_again():
     faults = {}
     for keep in (False, True):
@@ -30,3 +47,13 @@ def test_freed_memory_is_used_again():
         told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
         faults[keep] = int(told.stdout)
     assert faults[True] * 10 < faults[False], faults
+
+
+def test_freed_memory_is_returned():
+    freed = {}
+    for give_back in (False, True):
+        program = RETURNED.format(give_back=give_back)
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        freed[give_back] = int(told.stdout)
+    assert freed[True] >= 20 * 2**23, freed
+    assert freed[False] < freed[True] / 2, freed

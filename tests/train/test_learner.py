@@ -17,6 +17,8 @@ from torch import Tensor
 from everlong.core.part import Part
 from everlong.core.state import detach
 from everlong.model.language_model import LanguageModel
+from everlong.model.stack import Block
+from everlong.train import recompute
 from everlong.train.learner import Learner
 from everlong.train.recompute import recomputed
 
@@ -170,6 +172,30 @@ def test_recomputing_changes_no_bit(family, carry, small, settings, load):
     assert again.item() == nats.item()
     assert same(gradients(model), kept)
     assert (streams is None) == (streams_again is None)
+
+
+@pytest.mark.parametrize("family", ["transformer", "moe"])
+def test_recomputing_rows_in_groups_changes_nothing(family, small, monkeypatch):
+    """Three rows at a time; experts, which are balanced over all rows, are taken whole."""
+    model = small(family).double()
+    ids_BT = torch.randint(0, 256, (8, 12), generator=torch.Generator().manual_seed(0))
+
+    def gradient() -> dict[str, Tensor]:
+        output = model(ids_BT)
+        torch.stack([output.logits.square().sum(), *output.auxiliary.values()]).sum().backward()
+        found = gradients(model)
+        model.zero_grad()
+        return found
+
+    rows, forward = [], Block.forward
+    monkeypatch.setattr(Block, "forward", lambda self, x, *rest: rows.append(len(x)) or forward(self, x, *rest))
+    kept = gradient()
+    monkeypatch.setattr(recompute, "POSITIONS", 3 * 12 + 1)
+    rows.clear()
+    with recomputed(model, carry=False):
+        grouped = gradient()
+    assert rows[:3] == [3, 3, 2] if family == "transformer" else 8 in rows
+    torch.testing.assert_close(grouped, kept, rtol=1e-10, atol=1e-12)
 
 
 def test_recomputing_keeps_inputs_of_blocks_only_and_ends_with_its_context(small, settings, load):
