@@ -54,12 +54,12 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def main() -> None:
-    """Trains them, and keeps what they reach."""
+    """Trains one after the other, and keeps what each reaches."""
     found = {}
     for name, (preset, overrides) in CONTENDERS.items():
         settings = DEMO.replace(preset=preset, overrides=overrides)
         found[name] = run_demo(settings, Path("runs", "demo-study", name), minutes=MINUTES).summary()
-    write_json(Path("studies", "results", "demo", "summary.json"), found)
+        write_json(Path("studies", "results", "demo", "summary.json"), found)
 
 
 if __name__ == "__main__":

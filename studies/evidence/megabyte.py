@@ -20,8 +20,7 @@ def million(kept: Kept) -> Finding | None:
     verdict = Verdict.CONFIRMED if finite and seen["gradients_apart"] <= AGREE else Verdict.REFUTED
     told = (
         f"{seen['seconds']:,.0f} s and {seen['peak_bytes'] / 2**30:.1f} GiB at the most, {seen['nats_per_byte']:.2f} "
-        "nats a "
-        f"byte; gradients of whole and pieces {seen['gradients_apart']:.1g} apart"
+        f"nats a byte; gradients of whole and pieces {seen['gradients_apart']:.1g} apart"
     )
     return Finding(verdict, told, f"`megabyte:tiny`, untrained, Python's standard library; {machine(found)}")
 
@@ -55,31 +54,29 @@ MEGABYTE = System(
                     "Are a million bytes read, forward and backward?",
                     ("python -m benchmarks.megabyte million",),
                     "confirmed if loss and gradient are finite over one sequence of 2^20 bytes, and over 2^16 the "
-                    "gradient is "
-                    f"that of pieces whose state is carried, within {AGREE:g} of its norm; else refuted",
+                    f"gradient is that of pieces whose state is carried, within {AGREE:g} of its norm; else refuted",
                     million,
                 ),
             ),
         ),
         Claim(
             "More parameters, yet faster generation",
-            "8192 bytes by 1.3B + 218M parameters 40 % faster than by a transformer of 350M (its comparison of "
-            "generation)",
+            "8192 bytes by 1.3B + 218M parameters 40 % faster than by a transformer of 350M (its comparison "
+            "of generation)",
             (
                 Measure(
                     "How much faster does a MEGABYTE of four times the parameters write 8192 bytes?",
                     ("python -m benchmarks megabyte",),
                     f"with {LARGER:.0f} times the parameters or more: confirmed if the lower quartile is {FASTER} or "
-                    "more, "
-                    "partly if it is above 1, refuted if the upper one is below 1; else not at this scale",
+                    "more, partly if it is above 1, refuted if the upper one is below 1; else not at this scale",
                     generation,
                 ),
             ),
         ),
         Claim(
             "Better bits per byte at equal compute",
-            "PG-19 1.000 against 1.057, code 0.411 against 0.575 of a transformer over bytes, compute-matched (its "
-            "table of text)",
+            "PG-19 1.000 against 1.057, code 0.411 against 0.575 of a transformer over bytes, compute-matched "
+            "(its table of text)",
             (
                 Measure(
                     "Does it need fewer bits than a transformer over bytes at equal FLOPs?",
