@@ -17,6 +17,7 @@ from everlong.model.presets.hnet import hnet, spacebyte
 from everlong.model.presets.registry import extending, family
 
 MINUTES = 2.5
+KEPT = Path("studies", "results", "demo", "summary.json")
 MEMORY = {name: DEMO.overrides[name] for name in ("memory_layers", "orders", "rows", "row_width")}
 HEADS = DEMO.overrides["ngram_heads"]
 OUTER = {"outer_width": DEMO.overrides["width"], "width": 192, "heads": 2, "layers": 1}
@@ -55,11 +56,12 @@ CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def main() -> None:
     """Trains one after the other, and keeps what each reaches."""
+    KEPT.parent.mkdir(parents=True, exist_ok=True)
     found = {}
     for name, (preset, overrides) in CONTENDERS.items():
         settings = DEMO.replace(preset=preset, overrides=overrides)
         found[name] = run_demo(settings, Path("runs", "demo-study", name), minutes=MINUTES).summary()
-        write_json(Path("studies", "results", "demo", "summary.json"), found)
+        write_json(KEPT, found)
 
 
 if __name__ == "__main__":
