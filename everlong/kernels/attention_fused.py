@@ -62,7 +62,7 @@ def _fused(
     lse = torch.full(q.shape[:3], -torch.inf, dtype=accumulator(q), device=q.device)
     out = torch.zeros_like(q, dtype=accumulator(q) if len(patterns) > 1 else q.dtype)
     for piece in patterns:
-        _merge(piece, q, k, v, visibility, scale, out, lse)
+        _merge(piece, _met(piece, q, k, v, visibility, scale), out, lse)
     return out.to(q.dtype), lse
 
 
@@ -91,7 +91,7 @@ def _fused_backward(
     lse = lse.masked_fill(lse == -torch.inf, torch.inf)  # exp(score - inf) = 0: a row without keys gives nothing
     grads = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
     for piece in decode(pieces):
-        _add_share(piece, grad, q, k, v, out, lse, visibility, scale, grads)
+        _add_share(piece, _met(piece, q, k, v, visibility, scale), grad, out, lse, grads)
     return grads
 
 
@@ -100,18 +100,9 @@ def _(grad, q, k, v, out, lse, visibility, pieces, scale):
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
 
 
-def _merge(
-    piece: Piece,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    visibility: Sequence[Tensor],
-    scale: float,
-    out: Tensor,
-    lse: Tensor,
-) -> None:
+def _merge(piece: Piece, met: Met, out: Tensor, lse: Tensor) -> None:
     """Takes one piece into the running softmax, in place: no more than one piece's output is held."""
-    part, part_lse = OPERATORS[q.device.type].forward(_met(piece, q, k, v, visibility, scale))
+    part, part_lse = OPERATORS[out.device.type].forward(met)
     out_NHLD, lse_NHL = piece.query.of(out), piece.query.of(lse)
     share = torch.sigmoid(part_lse - lse_NHL).nan_to_num_(0.0)  # nan: -inf - -inf, a row without keys so far
     out_NHLD.lerp_(part.to(out.dtype), share.to(out.dtype)[..., None])  # exp(l_part - l) part + exp(l_old - l) old
@@ -119,21 +110,11 @@ def _merge(
 
 
 def _add_share(
-    piece: Piece,
-    grad: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    out: Tensor,
-    lse: Tensor,
-    visibility: Sequence[Tensor],
-    scale: float,
-    grads: tuple[Tensor, Tensor, Tensor],
+    piece: Piece, met: Met, grad: Tensor, out: Tensor, lse: Tensor, grads: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     """Adds one piece's share of the gradients, in place."""
     grad_NHLD, out_NHLD, lse_NHL = (piece.query.of(x) for x in (grad, out, lse))
-    met = _met(piece, q, k, v, visibility, scale)
-    shares = OPERATORS[q.device.type].backward(met, grad_NHLD, out_NHLD, lse_NHL)
+    shares = OPERATORS[out.device.type].backward(met, grad_NHLD, out_NHLD, lse_NHL)
     for total, view, share in zip(grads, (piece.query, piece.key, piece.key), shares, strict=True):
         view.of(total).add_(share)
 

@@ -18,6 +18,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
+from torch.library import CustomOpDef
 
 from everlong.kernels.recall import blocks, sigma
 
@@ -119,24 +120,6 @@ def _written_backward(grad: Tensor, k: Tensor, v: Tensor, strength: Tensor | Non
     return gk, gv, gstrength
 
 
-@_written_backward.register_fake
-def _(grad, k, v, strength):
-    return _empty(k), _empty(v), _like(strength, k)
-
-
-def _setup_written(ctx, inputs, output) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _backward_of_written(ctx, grad):
-    k, v, strength = ctx.saved_tensors
-    gk, gv, gstrength = _written_backward(grad, k, v, strength)
-    return gk, gv, None if strength is None else gstrength
-
-
-_written.register_autograd(_backward_of_written, setup_context=_setup_written)
-
-
 # --- Corrections -----------------------------------------------------------------------------------------------
 
 
@@ -175,20 +158,6 @@ def _corrections_backward(grad: Tensor, k: Tensor, z: Tensor, strength: Tensor |
     return gk, gz, gstrength
 
 
-@_corrections_backward.register_fake
-def _(grad, k, z, strength):
-    return _empty(k), _empty(z), _like(strength, k)
-
-
-def _backward_of_corrections(ctx, grad):
-    k, z, strength = ctx.saved_tensors
-    gk, gz, gstrength = _corrections_backward(grad, k, z, strength)
-    return gk, gz, None if strength is None else gstrength
-
-
-_corrections.register_autograd(_backward_of_corrections, setup_context=_setup_written)
-
-
 # --- Both ------------------------------------------------------------------------------------------------------
 
 
@@ -223,3 +192,25 @@ def _put_gradients(
         gstrength_JNG.copy_(rearrange((gw_JGNE * s_JGNE).sum(-1), "j g n -> j n g"))
     gs_JGNE = gs_JGNE + _weighted(gw_JGNE, strength_JNG)
     gk_JNGE.copy_(_places(gs_JGNE.mul_(s_JGNE.clamp(max=1))))
+
+
+def _differentiable(form: CustomOpDef, backward: CustomOpDef) -> None:
+    """Gives an operator of keys, values or normalisers, and strengths, if there are any, its gradients."""
+
+    def setup_context(ctx, inputs, output) -> None:
+        ctx.save_for_backward(*inputs)
+
+    def gradients(ctx, grad):
+        k, other, strength = ctx.saved_tensors
+        gk, gother, gstrength = backward(grad, k, other, strength)
+        return gk, gother, None if strength is None else gstrength
+
+    def shapes(grad, k, other, strength):
+        return _empty(k), _empty(other), _like(strength, k)
+
+    backward.register_fake(shapes)
+    form.register_autograd(gradients, setup_context=setup_context)
+
+
+_differentiable(_written, _written_backward)
+_differentiable(_corrections, _corrections_backward)

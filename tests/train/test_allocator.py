@@ -40,20 +40,18 @@ print((held - int(open("/proc/self/statm").read().split()[1])) * 4096)
 pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own settings")
 
 
+def measured(program: str) -> int:
+    """What a program prints."""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return int(told.stdout)
+
+
 def test_freed_memory_is_used_again():
-    faults = {}
-    for keep in (False, True):
-        program = PROGRAM.format(keep=keep)
-        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        faults[keep] = int(told.stdout)
+    faults = {keep: measured(PROGRAM.format(keep=keep)) for keep in (False, True)}
     assert faults[True] * 10 < faults[False], faults
 
 
 def test_freed_memory_is_returned():
-    freed = {}
-    for give_back in (False, True):
-        program = RETURNED.format(give_back=give_back)
-        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-        freed[give_back] = int(told.stdout)
+    freed = {give_back: measured(RETURNED.format(give_back=give_back)) for give_back in (False, True)}
     assert freed[True] >= 20 * 2**23, freed
     assert freed[False] < freed[True] / 2, freed
