@@ -45,9 +45,19 @@ def main() -> None:
 
 
 def dilated(*qkv: torch.Tensor) -> torch.Tensor:
-    """The paper's schedule; branches beyond the row are left out."""
-    fit = [i for i, w in enumerate(LENGTHS) if i == 0 or w <= qkv[0].shape[1]]
-    return dilated_attention(*qkv, [LENGTHS[i] for i in fit], [DILATIONS[i] for i in fit])
+    """The paper's schedule."""
+    return dilated_attention(*qkv, *fitting(qkv[0].shape[1]))
+
+
+def fitting(N: int) -> tuple[list[int], list[int]]:
+    """The schedule, without branches beyond the row."""
+    count = max(1, sum(w <= N for w in LENGTHS))
+    return list(LENGTHS[:count]), list(DILATIONS[:count])
+
+
+def by_flops(N: int, heads: int) -> float:
+    """How often more scores causal attention to everything takes."""
+    return heads * N * (N + 1) / 2 / Geometry(branches(*fitting(N)), heads, heads).pairs(N)
 
 
 def dense(*qkv: torch.Tensor) -> torch.Tensor:
@@ -63,10 +73,7 @@ def speed(N: int, heads: int) -> dict[str, Any]:
     """Seconds of both sides, how often faster dilated attention is, and how often by its FLOPs."""
     qkv = _inputs(N, heads)
     timings, ratios = interleave({name: _pass(side, qkv) for name, side in SIDES.items()}, runs=3, warm_up=1)
-    pairs = Geometry(
-        branches(*zip(*[b for b in zip(LENGTHS, DILATIONS, strict=True) if b[0] <= N], strict=True)), heads, heads
-    )
-    theory = heads * N * (N + 1) / 2 / pairs.pairs(N)
+    theory = by_flops(N, heads)
     reached = ratios["dense"].median
     return {
         "heads": heads,
