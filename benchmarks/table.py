@@ -31,17 +31,19 @@ from everlong.memory.prefetch import prefetch
 from everlong.memory.storage import on_disk, warm
 from everlong.memory.table import Table
 from everlong.train import DataConfig
+from everlong.train.allocator import keep_freed_memory
 from everlong.train.row_adam import RowAdam
 from everlong.train.row_optimizer import RowOptimizer
 from everlong.train.rowwise_adagrad import RowwiseAdagrad
 
 FEW, MANY, WIDTH, READS = 10**6, 10**8, 32, 65_536
-BATCHES = 4  # that are taken in turn
+BATCHES, RUNS = 4, 25  # a few batches are taken in turn
 FOLDER = Path(tempfile.gettempdir())  # where tables in files live
 
 
 def main() -> None:
     """Times all of it and keeps the result."""
+    keep_freed_memory()  # as `everlong.train.train` does
     record(
         "table",
         {
@@ -161,7 +163,7 @@ def batches(law: str, count: int) -> list[Tensor]:
 
 def timed(sides: dict[str, Callable[[], None]]) -> dict[str, Any]:
     """Seconds, and ratios to the first side."""
-    timings, ratios = interleave(sides, warm_up=BATCHES)
+    timings, ratios = interleave(sides, runs=RUNS, warm_up=BATCHES)
     return {"timings": timings, "ratio": ratios}
 
 

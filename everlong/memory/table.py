@@ -10,11 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from everlong.core.accounting import Hint
+from everlong.kernels.rows import read_rows, sum_by_row
 from everlong.memory.storage import is_mapped, zeros
 
 
@@ -26,12 +26,11 @@ class _LookUp(torch.autograd.Function):
     def forward(ctx: Any, rows: Tensor, address: Tensor) -> Tensor:
         ctx.save_for_backward(address)
         ctx.shape = rows.shape
-        return F.embedding(address, rows)
+        return read_rows(rows, address.flatten()).unflatten(0, address.shape)
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # torch names it otherwise
-        row_U, which_N = ctx.saved_tensors[0].flatten().unique(return_inverse=True)
-        g_UD = g.new_zeros(len(row_U), ctx.shape[1]).index_add_(0, which_N, g.flatten(0, -2))
+        row_U, g_UD = sum_by_row(ctx.saved_tensors[0].flatten(), g.flatten(0, -2).contiguous())
         return torch.sparse_coo_tensor(row_U[None], g_UD, ctx.shape, is_coalesced=True, check_invariants=False), None
 
 

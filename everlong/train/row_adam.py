@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from everlong.core.config import check
+from everlong.kernels.rows import read_rows
 from everlong.train.row_optimizer import RowOptimizer
 
 
@@ -60,9 +61,11 @@ class RowAdam(RowOptimizer):
 
     def update(self, table: Tensor, row_U: Int64[Tensor, " u"], g_UD: Float[Tensor, "u d"], rate: float) -> None:
         memory, t = self.memory[table], int(self.state[table]["step"])
-        (b1, b2), steps_U1 = self.config.betas, (t - memory["last"][row_U])[:, None].to(g_UD.dtype)
-        m_UD = b1**steps_U1 * memory["mean"][row_U] + (1 - b1) * g_UD
-        v_UD = b2**steps_U1 * memory["square"][row_U] + (1 - b2) * g_UD.square()
-        memory["mean"][row_U], memory["square"][row_U], memory["last"][row_U] = m_UD, v_UD, t
-        size_UD = (v_UD / (1 - b2**t)).sqrt() + self.config.epsilon
-        table.index_add_(0, row_U, m_UD / (1 - b1**t) / size_UD, alpha=-rate)
+        (b1, b2), steps_U1 = self.config.betas, (t - read_rows(memory["last"], row_U))[:, None].to(g_UD.dtype)
+        m_UD = read_rows(memory["mean"], row_U).mul_(b1**steps_U1).add_(g_UD, alpha=1 - b1)
+        v_UD = read_rows(memory["square"], row_U).mul_(b2**steps_U1).addcmul_(g_UD, g_UD, value=1 - b2)
+        for kind, new_UD in (("mean", m_UD), ("square", v_UD)):
+            memory[kind].index_copy_(0, row_U, new_UD)
+        memory["last"].index_fill_(0, row_U, t)
+        size_UD = (v_UD / (1 - b2**t)).sqrt_().add_(self.config.epsilon)
+        table.index_copy_(0, row_U, read_rows(table, row_U).addcdiv_(m_UD, size_UD, value=-rate / (1 - b1**t)))

@@ -18,6 +18,9 @@ from torch import Tensor
 from everlong.core.config import Config, Configurable, check
 from everlong.memory.storage import reserve, zeros_beside
 
+BLOCK = 4096
+"""Rows that are updated at a time: what was read of them is still in caches when it is written."""
+
 
 class RowOptimizer(torch.optim.Optimizer, Configurable):
     """An optimizer of parameters (R, D) whose gradients are sparse over rows.
@@ -69,7 +72,7 @@ class RowOptimizer(torch.optim.Optimizer, Configurable):
         for table in self.tables:
             self.remember(table)
             if table.grad is not None:
-                table.grad = table.grad.coalesce()
+                table.grad = _merged(table.grad)
                 reserve(table, table.grad.indices()[0].to(table.device))
 
     def remember(self, table: Tensor) -> dict[str, Tensor]:
@@ -87,11 +90,18 @@ class RowOptimizer(torch.optim.Optimizer, Configurable):
         for group in self.param_groups:
             for table in group["params"]:
                 if table.grad is not None:
-                    row_U = table.grad.indices()[0]
-                    self.update(table, row_U, table.grad.values(), group["lr"])
-                    self.changed[table][row_U] = True
+                    blocks = (x.split(BLOCK) for x in (table.grad.indices()[0], table.grad.values()))
+                    for row_U, g_UD in zip(*blocks, strict=True):
+                        self.update(table, row_U, g_UD, group["lr"])
+                        self.changed[table].index_fill_(0, row_U, True)
 
     def saved(self) -> None:
         """Tells it that a checkpoint holds everything."""
         for changed_R in self.changed.values():
             changed_R[changed_R.nonzero()[:, 0]] = False  # a page that was not written stays unwritten
+
+
+def _merged(gradient: Tensor) -> Tensor:
+    """The sparse gradient with every row once. Torch forgets that it is so already, and would copy it."""
+    row_N = gradient._indices()[0]
+    return gradient._coalesced_(True) if bool((row_N.diff() > 0).all()) else gradient.coalesce()

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from everlong.kernels.rows import read_rows
 from everlong.train.row_optimizer import RowOptimizer
 
 EPSILON = 1e-10
@@ -29,6 +30,7 @@ class RowwiseAdagrad(RowOptimizer):
 
     def update(self, table: Tensor, row_U: Int64[Tensor, " u"], g_UD: Float[Tensor, "u d"], rate: float) -> None:
         sum_R = self.memory[table]["sum"]
-        s_U = sum_R[row_U] + g_UD.square().mean(1)
-        sum_R[row_U] = s_U
-        table.index_add_(0, row_U, g_UD / (s_U.sqrt() + EPSILON)[:, None], alpha=-rate)
+        s_U = read_rows(sum_R, row_U).add_(g_UD.square().mean(1))
+        sum_R.index_copy_(0, row_U, s_U)
+        step_UD = g_UD / (s_U.sqrt() + EPSILON)[:, None]
+        table.index_copy_(0, row_U, read_rows(table, row_U).sub_(step_UD, alpha=rate))

@@ -67,7 +67,7 @@ def test_overrides_reach_the_parts() -> None:
 def test_families_that_extend_others_take_their_arguments() -> None:
     """Those of the other, with defaults in their place, and their own."""
     known = everlong.model.presets.arguments("everlong:nano")
-    assert (known["window"], known["pattern"], known["memory_layers"]) == (256, "M3T", (0,))
+    assert (known["window"], known["pattern"], known["rows"]) == (256, "M3T", 2**15)
     assert everlong.model.presets.arguments("hybrid:nano")["window"] is None
     changes = {"pattern": "T", "layers": 1, "memory_layers": (), "ngram_heads": ()}
     default, changed = (everlong.config("everlong:nano", **changes, **more) for more in ({}, {"window": 7}))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from everlong.core.config import check
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.engram import with_memory, with_ngram_heads
+from everlong.model.presets.engram import stack_of, with_memory, with_ngram_heads
 from everlong.model.presets.hybrid import hybrid
 from everlong.model.presets.moe import BIAS, with_experts
 from everlong.model.presets.registry import extending, family
@@ -30,7 +30,7 @@ SIZES = {
 def everlong(
     plain: LanguageModel.Config,
     *,
-    memory_layers: Sequence[int] = (0,),
+    memory_layers: Sequence[int] | None = None,
     orders: Sequence[int] = (2, 3, 4, 5, 6, 8, 12),
     rows: int = 2**15,
     row_width: int = 16,
@@ -43,12 +43,15 @@ def everlong(
     before some n-gram memory, as in `engram`.
 
     Args:
+        memory_layers: before which layers; `None`: the first and the middle one.
         rows: of a table, at least.
         ngram_window: how many positions back n-gram heads look.
         experts: in place of the feed-forward of all blocks but the first, `active` of them and a shared one at a time,
             which are as large together; 0: none.
     """
     check(experts >= 0, "experts", experts, "must be 0 or more")
+    if memory_layers is None:
+        memory_layers = sorted({0, len(stack_of(plain.body).blocks) // 2})
     found = with_memory(plain, memory_layers=memory_layers, orders=orders, rows=rows, row_width=row_width)
     found = with_ngram_heads(found, orders=ngram_heads, window=ngram_window)
     if not experts:
