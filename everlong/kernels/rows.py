@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 
-def read_rows(table: Shaped[Tensor, "r *d"], row_N: Int64[Tensor, " n"]) -> Shaped[Tensor, "n *d"]:
+def read_rows(table: Shaped[Tensor, "r ..."], row_N: Int64[Tensor, " n"]) -> Shaped[Tensor, "n ..."]:
     """`table[row_N]`, without a gradient."""
     if table.is_cpu and table.dim() == 2:
         return F.embedding_bag(row_N, table, torch.arange(len(row_N)), mode="sum")

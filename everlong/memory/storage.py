@@ -77,9 +77,11 @@ def zeros(rows: int, width: int) -> Tensor:
     Raises:
         ConfigError: the folder cannot be written to, or its file system cannot hold a file that large.
     """
-    folder = _folder.get()
-    if folder is None or torch.get_default_device().type == "meta":
+    folder, device = _folder.get(), torch.get_default_device()
+    if device.type == "meta" or (folder is None and device.type != "cpu"):
         return torch.zeros(rows, width)
+    if folder is None:
+        return _blank((rows, width), torch.get_default_dtype())
     return _mapped(folder, (rows, width), torch.get_default_dtype())
 
 
@@ -90,8 +92,10 @@ def zeros_beside(table: Tensor, *shape: int, dtype: torch.dtype | None = None) -
         ConfigError: as `zeros`.
     """
     home = _maps.get(_address(table))
-    if home is None:
+    if home is None and not table.is_cpu:
         return table.detach().new_zeros(shape, dtype=dtype)
+    if home is None:
+        return _blank(shape, dtype or table.dtype)
     made = _mapped(home.folder, shape, dtype or table.dtype)
     home.beside.append(weakref.ref(made))
     return made
@@ -142,6 +146,17 @@ def _all(table: Tensor) -> list[tuple[Tensor, _Map]]:
         return []
     beside = [tensor for reference in home.beside if (tensor := reference()) is not None]
     return [(tensor, _maps[_address(tensor)]) for tensor in (table, *beside)]
+
+
+def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in memory, of which the system gives a page once it is written, whatever the allocator kept of others."""
+    size = torch.Size(shape).numel() * dtype.itemsize
+    try:
+        home = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        remedy = f"cannot hold a table of {size:,} bytes ({error.strerror}): name a folder for tables, or fewer rows"
+        raise ConfigError("tables", "memory", remedy) from error
+    return torch.frombuffer(home, dtype=dtype).view(shape)
 
 
 def _mapped(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

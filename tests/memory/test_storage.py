@@ -6,6 +6,8 @@ import errno
 import gc
 import os
 import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,29 @@ def test_is_in_memory_by_default_and_again_after(rows: torch.Tensor) -> None:
     assert not is_mapped(zeros(3, 4))
     assert not is_mapped(zeros_beside(zeros(3, 4), 3))
     assert is_mapped(zeros_beside(rows, len(rows)))
+
+
+def test_rows_in_memory_take_no_room_either_until_they_are_touched() -> None:
+    """Also where a table has been freed before and its memory is kept, from which the allocator gives written zeros."""
+    program = """
+from pathlib import Path
+from everlong.memory.storage import zeros, zeros_beside
+from everlong.train.allocator import keep_freed_memory
+keep_freed_memory()
+before = int(Path("/proc/self/statm").read_text().split()[1])
+for _ in range(2):
+    table = zeros(2**21, 32)
+    assert not table[::5000].any() and not zeros_beside(table, 2**21)[::5000].any()
+    del table
+print(int(Path("/proc/self/statm").read_text().split()[1]) - before)
+"""
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(told.stdout) * PAGE < 2**26
+
+
+def test_a_table_beyond_memory_is_refused() -> None:
+    with pytest.raises(ConfigError, match="name a folder for tables, or fewer rows"):
+        zeros(2**50, 32)
 
 
 def test_on_meta_it_is_nowhere(tmp_path: Path) -> None:
