@@ -36,6 +36,8 @@ from everlong.core.errors import CheckpointError, ConfigError
 
 PAGE = mmap.PAGESIZE
 THREADS = 16  # that wait for the disk; a disk answers many at once
+PAGES = 512  # that one of them reads at a time
+RECENT = 64  # calls ago: a page that was asked for since is taken to be in memory still
 _folder: ContextVar[Path | None] = ContextVar("folder of tables", default=None)
 
 
@@ -47,6 +49,9 @@ class _Map(mmap.mmap):
     """Its descriptor."""
     reserved: np.ndarray
     """Which of its pages have room on the disk."""
+    asked: np.ndarray
+    """In which call each page was asked for last."""
+    calls: int = 0
     beside: list[weakref.ref[Tensor]]
     """Tensors that hold something for each row of this one."""
 
@@ -109,34 +114,52 @@ def is_mapped(tensor: Tensor) -> bool:
 def reserve(table: Tensor, row_U: Int64[Tensor, " u"]) -> None:
     """Makes sure that some rows of a table, and what is beside them, can be written. Nothing to do in memory.
 
+    Args:
+        row_U: each once, growing.
+
     Raises:
         CheckpointError: the disk is full; nothing was changed.
     """
     for tensor, home in _all(table):
-        width = tensor[0].nbytes
-        first_U, last_U = row_U * width // PAGE, ((row_U + 1) * width - 1) // PAGE
-        wide = int((last_U - first_U).max()) if len(row_U) else 0
-        page_U = torch.cat([(first_U + i).minimum(last_U) for i in range(wide + 1)])
-        new_P = page_U[~torch.from_numpy(home.reserved)[page_U]].unique().numpy()
+        page_P = _pages(tensor, row_U)
+        new_P = page_P[~torch.from_numpy(home.reserved).index_select(0, page_P)].numpy()
         for run in np.split(new_P, np.flatnonzero(np.diff(new_P) != 1) + 1) if len(new_P) else ():
             _reserve_pages(home, int(run[0]), len(run))
 
 
 def warm(table: Tensor, row_N: Int64[Tensor, " n"]) -> list[Future[None]]:
-    """Begins to read some rows of a table, and what is beside them, into the system's memory. Nothing to do in memory.
+    """Begins to read some rows of a table, and what is beside them, into the system's memory, but for pages that were
+    asked for in one of the last `RECENT` calls. Nothing to do in memory.
 
     Returns:
         What can be waited for, though nobody needs to.
     """
-    row_U, tensors = row_N.unique(), [tensor for tensor, _ in _all(table)]
-    if not tensors or not len(row_U):
-        return []
-    chunks = row_U.chunk(THREADS)
-    return [_readers().submit(_read, tensor, chunk) for tensor in tensors for chunk in chunks]
+    row_U = row_N.unique()
+    reads = [(tensor, page_P) for tensor, home in _all(table) for page_P in _cold(home, _pages(tensor, row_U))]
+    return [_readers().submit(_read, tensor, page_P) for tensor, page_P in reads]
 
 
-def _read(tensor: Tensor, row_U: Tensor) -> None:
-    tensor.detach().index_select(0, row_U)
+def _cold(home: _Map, page_P: Tensor) -> list[Tensor]:
+    """Those pages that may not be in memory, some at a time."""
+    home.calls += 1
+    asked = torch.from_numpy(home.asked)
+    cold_P = page_P[asked.index_select(0, page_P) < home.calls - RECENT]
+    asked.index_fill_(0, page_P, home.calls)
+    return [part_P for part_P in cold_P.split(PAGES) if len(part_P)]
+
+
+def _read(tensor: Tensor, page_P: Tensor) -> None:
+    tensor.detach().flatten().view(torch.uint8).index_select(0, page_P * PAGE)
+
+
+def _pages(tensor: Tensor, row_U: Tensor) -> Int64[Tensor, " p"]:
+    """Which pages of a file some rows lie on, growing as they do."""
+    width = tensor[0].nbytes
+    first_U, last_U = row_U * width // PAGE, ((row_U + 1) * width - 1) // PAGE
+    wide = int((last_U - first_U).max()) if len(row_U) else 0
+    if not wide:
+        return first_U.unique_consecutive()
+    return torch.cat([(first_U + i).minimum(last_U) for i in range(wide + 1)]).unique()
 
 
 def _all(table: Tensor) -> list[tuple[Tensor, _Map]]:
@@ -170,7 +193,8 @@ def _mapped(folder: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     except OSError as error:
         remedy = f"cannot hold a table of {size:,} bytes ({error.strerror}): name a folder with room to write in"
         raise ConfigError("tables", str(folder), remedy) from error
-    home.reserved, home.beside = np.zeros(-(-size // PAGE), dtype=bool), []
+    pages = -(-size // PAGE)
+    home.reserved, home.asked, home.beside = np.zeros(pages, dtype=bool), np.full(pages, -RECENT, dtype=np.int32), []
     home.madvise(mmap.MADV_RANDOM)  # rows lie anywhere: what is beside one will not be asked for next
     tensor = torch.frombuffer(home, dtype=dtype).view(shape)
     _maps[_address(tensor)] = home

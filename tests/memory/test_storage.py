@@ -159,12 +159,23 @@ def test_prefetching_reads_the_rows_that_are_then_looked_up(tmp_path: Path, monk
     with on_disk(tmp_path):
         part = small().build()
     asked: list[torch.Tensor] = []
-    monkeypatch.setattr(storage, "_read", lambda _tensor, row_U: asked.append(row_U))
+    monkeypatch.setattr(storage, "_read", lambda _tensor, page_P: asked.append(page_P))
     span = Span.plain_from(torch.randint(10, (3, 20)))
     for read in prefetch(part, span):
         read.result()
-    assert torch.equal(torch.cat(asked).sort().values, part.hash(span)[0].unique())
+    pages = part.hash(span)[0] * part.table.rows[0].nbytes // PAGE
+    assert torch.equal(torch.cat(asked).sort().values, pages.unique())
     assert prefetch(small().build(), span) == []  # in memory there is nothing to read
+
+
+def test_pages_are_read_again_only_after_a_while(rows: torch.Tensor) -> None:
+    row_U, others_U = torch.tensor([5, 6, 40_000]), torch.tensor([80_000])
+    assert len(warm(rows, row_U)) == 1
+    for _ in range(storage.RECENT):
+        assert warm(rows, row_U) == []
+    for turn in range(storage.RECENT + 1):
+        assert len(warm(rows, others_U)) == (turn == 0)
+    assert len(warm(rows, row_U)) == 1
 
 
 def test_an_empty_batch_of_rows_is_nothing_to_do(rows: torch.Tensor) -> None:
