@@ -30,6 +30,7 @@ CONTENDERS: dict[str, dict[str, Any]] = {
     "moe": {},
     "engram": {"rows": 2**14},
     "engram-moe": {"rows": 2**14},
+    "everlong": {"rows": 2**14},
 }
 """Presets, and what is changed in them; layers, widths and heads are found where they are free."""
 
