@@ -111,7 +111,7 @@ class Geometry:
             for begin, length, count, p in parts:
                 if count and length:
                     for run in self.runs(branch, p, length):
-                        found += _run_pieces(branch, run, stretch, begin, count, (base, size), causal)
+                        found.extend(_run_pieces(branch, run, stretch, begin, count, (base, size), causal))
         return tuple(found)
 
     def runs(self, branch: Branch, p: int, length: int, parts: tuple[int, ...] = ()) -> list[Run]:
