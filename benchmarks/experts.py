@@ -15,6 +15,7 @@ import torch
 from benchmarks.harness import interleave, record
 from everlong import Part, Span
 from everlong.kernels import grouped
+from everlong.train.allocator import keep_freed_memory
 from everlong.width.experts import Experts
 from everlong.width.swiglu import SwiGLU
 
@@ -29,6 +30,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 def main() -> None:
     """Times all of it and keeps the result."""
+    keep_freed_memory()  # as `everlong.train.train` does
     record(
         "experts",
         {

@@ -1,14 +1,15 @@
-"""Rows of choices, sorted and put back, with gradients that are copied.
+"""Rows of choices, sorted, and what became of them summed where they came from: each is the other's gradient.
 
 Legend: N rows, k choices of each, M = N k choices, of which choice m belongs to row floor(m / k); J of them, D width.
 
-torch's own gradient of `index_select` adds row after row, on one core. A choice stands in an order once, so here its
-gradient is copied to its place, by all of them, and the k choices of a row are summed at the end.
+torch's own gradient of `index_select` adds row after row, on one core. A choice stands in an order once, so here the
+choices of a row are summed by a bag of embeddings, by all of them, in the order in which they were made.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -18,9 +19,9 @@ def rows_of(x_ND: Float[Tensor, "n d"], order_J: Int64[Tensor, " j"], k: int) ->
     return _RowsOf.apply(x_ND, order_J, k)  # type: ignore[no-any-return]  # autograd.Function is not typed
 
 
-def put_back(y_JD: Float[Tensor, "j d"], order_J: Int64[Tensor, " j"], count: int) -> Float[Tensor, "m d"]:
-    """The inverse: what belongs to choice m stands in row m; 0 where a choice is in no order."""
-    return y_JD.new_zeros(count, y_JD.shape[1]).index_copy_(0, order_J, y_JD)
+def sum_of(y_JD: Float[Tensor, "j d"], order_J: Int64[Tensor, " j"], k: int, rows: int) -> Float[Tensor, "n d"]:
+    """The sum of every row's choices, of N = `rows`; 0 where none of them is in the order."""
+    return _SumOf.apply(y_JD, order_J, k, rows)  # type: ignore[no-any-return]  # autograd.Function is not typed
 
 
 class _RowsOf(torch.autograd.Function):
@@ -36,6 +37,20 @@ class _RowsOf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_JD: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        (order_J,) = ctx.saved_tensors
-        grad_MD = grad_JD.new_zeros(ctx.rows * ctx.k, grad_JD.shape[1]).index_copy_(0, order_J, grad_JD)
-        return grad_MD.unflatten(0, (ctx.rows, ctx.k)).sum(1), None, None
+        return sum_of(grad_JD, *ctx.saved_tensors, ctx.k, ctx.rows), None, None
+
+
+class _SumOf(torch.autograd.Function):
+    @staticmethod
+    def forward(y_JD: Tensor, order_J: Tensor, k: int, rows: int) -> Tensor:  # type: ignore[override]
+        count_N = order_J.new_zeros(rows).scatter_add(0, order_J // k, torch.ones_like(order_J))
+        return F.embedding_bag(order_J.argsort(), y_JD.contiguous(), count_N.cumsum(0) - count_N, mode="sum")
+
+    @staticmethod
+    def setup_context(ctx, inputs, output) -> None:
+        _, order_J, ctx.k, _ = inputs
+        ctx.save_for_backward(order_J)
+
+    @staticmethod
+    def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+        return rows_of(grad_ND, *ctx.saved_tensors, ctx.k), None, None, None

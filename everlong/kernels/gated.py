@@ -62,7 +62,7 @@ def _gated_backward(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Te
         gweight[j] = (gopen_JF * open_JF).sum(-1)
         gopen_JF.mul_(weight[j, None])
         torch.mul(open_JF.mul_(grad[j]), weight[j, None], out=ginput_JF)
-        ggate_JF.copy_(torch.ops.aten.silu_backward(gopen_JF, gate_JF))
+        torch.ops.aten.silu_backward.grad_input(gopen_JF, gate_JF, grad_input=ggate_JF)
     return gx, gweight
 
 

@@ -28,7 +28,7 @@ from everlong.core.config import check, suggest
 from everlong.core.exact import exactly
 from everlong.core.part import Part
 from everlong.core.span import Span
-from everlong.kernels.choices import put_back, rows_of
+from everlong.kernels.choices import rows_of, sum_of
 from everlong.kernels.gated import gated
 from everlong.kernels.grouped import grouped_product
 from everlong.width.experts_balance import Balance, BiasBalance, overload
@@ -119,7 +119,7 @@ class Experts(Part):
         weight_NK = score_NE.gather(1, chosen_NK)
         if self.active > 1:
             weight_NK = weight_NK / weight_NK.sum(-1, keepdim=True).clamp(min=1e-20)
-        return self.process(x_ND, chosen_NK, self.scale * weight_NK, count_E).sum(1)
+        return self.process(x_ND, chosen_NK, self.scale * weight_NK, count_E)
 
     def choose(self, score_NE: Float[Tensor, "n e"]) -> Int64[Tensor, "n k"]:
         """The experts of every position, by its scores."""
@@ -131,11 +131,11 @@ class Experts(Part):
         chosen_NK: Int64[Tensor, "n k"],
         weight_NK: Float[Tensor, "n k"],
         count_E: Int64[Tensor, " e"],
-    ) -> Float[Tensor, "n k d"]:
-        """What each chosen expert makes of each position, weighted: sorted by expert, computed, and put back."""
+    ) -> Float[Tensor, "n d"]:
+        """What the chosen experts make of each position, weighted: sorted by expert, computed, and summed."""
         order_J, count_E = self.computing(chosen_NK.flatten().argsort(stable=True), count_E)
         y_JD = self.compute(x_ND, order_J, weight_NK, count_E)
-        return put_back(y_JD, order_J, chosen_NK.numel()).unflatten(0, chosen_NK.shape)
+        return sum_of(y_JD, order_J, self.active, len(x_ND))
 
     def computing(self, order_M: Int64[Tensor, " m"], count_E: Int64[Tensor, " e"]) -> tuple[Tensor, Tensor]:
         """Of choices that stand expert by expert, and how many each has, those of experts that compute: all."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from everlong.kernels import choices
-from everlong.kernels.choices import put_back, rows_of
+from everlong.kernels.choices import rows_of, sum_of
 from everlong.testing.compare import pattern
 from tests.kernels.mutation import mutated
 
@@ -20,9 +20,11 @@ def test_equals_indexing(taken: int) -> None:
     x_ND = torch.randn(N, D, dtype=torch.float64, requires_grad=True)
     found, expected = rows_of(x_ND, order_J, K), x_ND[order_J // K]
     assert torch.equal(found, expected)
-    back = put_back(found, order_J, N * K)
-    there = torch.zeros(N * K, D, dtype=torch.float64).index_put((order_J,), expected)
-    assert torch.equal(back, there)
+    weight_JD = torch.arange(1.0, taken + 1, dtype=torch.float64)[:, None].expand(taken, D)
+    back = sum_of(found * weight_JD, order_J, K, N)
+    there = torch.zeros(N * K, D, dtype=torch.float64).index_put((order_J,), expected * weight_JD)
+    there = there.unflatten(0, (N, K)).sum(1)
+    torch.testing.assert_close(back, there, rtol=0, atol=1e-12)
     one, other = (torch.autograd.grad((y * pattern(y)).sum(), x_ND)[0] for y in (back, there))
     torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
@@ -30,12 +32,15 @@ def test_equals_indexing(taken: int) -> None:
 def test_gradients_are_those_of_small_differences() -> None:
     order_J = torch.randperm(N * K)[: N * K - 2]
     x_ND = torch.randn(N, D, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: put_back(rows_of(x, order_J, K), order_J, N * K), x_ND)
+    check = (lambda x: sum_of(rows_of(x, order_J, K) ** 2, order_J, K, N), x_ND)
+    assert torch.autograd.gradcheck(*check)
+    assert torch.autograd.gradgradcheck(*check)
 
 
 MUTANTS = {
-    "gradients are not put back": ("index_copy_(0, order_J, grad_JD)", "copy_(grad_JD)"),
-    "one choice of a row alone teaches it": (".sum(1), None", "[:, 0], None"),
+    "rows are those of other choices": ("order_J // k)", "order_J % k)"),
+    "choices are not put in order": ("order_J.argsort()", "order_J.argsort().argsort()"),
+    "all choices are the last row's": ("count_N.cumsum(0) - count_N", "count_N * 0"),
 }
 
 
@@ -43,5 +48,6 @@ MUTANTS = {
 def test_catches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = mutated(choices, *MUTANTS[name])
     monkeypatch.setitem(globals(), "rows_of", mutant.rows_of)
+    monkeypatch.setitem(globals(), "sum_of", mutant.sum_of)
     with pytest.raises(AssertionError):
         test_equals_indexing(N * K)

@@ -62,7 +62,10 @@ def test_the_operator_keeps_its_contract() -> None:
 MUTANTS = {
     "input without weight": ("torch.mul(open_JF.mul_(grad[j]), weight[j, None],", "torch.mul(open_JF, grad[j],"),
     "gate without weight": ("        gopen_JF.mul_(weight[j, None])\n", ""),
-    "gate without slope": ("torch.ops.aten.silu_backward(gopen_JF, gate_JF)", "gopen_JF"),
+    "gate without slope": (
+        "torch.ops.aten.silu_backward.grad_input(gopen_JF, gate_JF, grad_input=ggate_JF)",
+        "ggate_JF.copy_(gopen_JF)",
+    ),
     "weight by the gate alone": ("(gopen_JF * open_JF).sum(-1)", "(grad[j] * open_JF).sum(-1)"),
     "halves swapped": ("gate_JF, input_JF = x_J2F.chunk", "input_JF, gate_JF = x_J2F.chunk"),
 }  # fmt: skip
