@@ -17,31 +17,12 @@ SHAPE = {"layers": 3, "width": 96, "heads": 3, "hidden": 256}
 EXPERTS, USED, SHARED, DENSE = 32, 3, 1, 1  # one layer of three is dense
 EXPERT = 3 * 96 * 64  # parameters of an expert: a quarter of the feed-forward
 INACTIVE = (EXPERTS - USED) * EXPERT * (SHAPE["layers"] - DENSE)
-ORDERS, ROW_WIDTH = (2, 3, 4, 5, 6), 8
-SHARES = (0.8, 0.6, 0.4, 0.2)
 
 
 def study() -> Study:
-    none = split(0.0)["rows"]
-    memory = {"orders": ORDERS, "row_width": ROW_WIDTH, "rows": none}
-    experts = {"active": USED, "shared": SHARED, "dense": DENSE}
-    mixed = {"orders": ORDERS, "row_width": ROW_WIDTH, **experts}
     return Study(
         name="engram",
-        architectures=(
-            Architecture(name="dense", preset="transformer:nano", overrides=SHAPE),
-            Architecture(name="experts", preset="moe:nano", overrides={**SHAPE, **experts, "experts": EXPERTS}),
-            *(
-                Architecture(
-                    name=f"experts_{100 * share:.0f}",
-                    preset="engram-moe:nano",
-                    overrides=SHAPE | mixed | split(share),
-                )
-                for share in SHARES
-            ),
-            Architecture(name="memory", preset="engram:nano", overrides={**SHAPE, **memory}),
-            Architecture(name="no_gate", preset="over-encoding:nano", overrides={**SHAPE, **memory}),
-        ),
+        architectures=contenders(orders=(2, 3, 4, 5, 6), row_width=8, shares=(0.8, 0.6, 0.4, 0.2)),
         matching=(EqualFlops(tolerance=0.03),),
         budget=TrainingBytes(bytes=600_000),
         learning_rates=(0.01, 0.03),
@@ -62,7 +43,29 @@ def study() -> Study:
     )
 
 
-def split(share: float) -> dict[str, Any]:
+def contenders(orders: tuple[int, ...], row_width: int, shares: tuple[float, ...]) -> tuple[Architecture, ...]:
+    """The models, with n-grams of some orders, and both experts and tables at some shares of experts."""
+    width = len(orders) * row_width
+    tables = {"orders": orders, "row_width": row_width}
+    memory = {**SHAPE, **tables, "rows": split(0.0, width)["rows"]}
+    experts = {**SHAPE, "active": USED, "shared": SHARED, "dense": DENSE}
+    return (
+        Architecture(name="dense", preset="transformer:nano", overrides=SHAPE),
+        Architecture(name="experts", preset="moe:nano", overrides={**experts, "experts": EXPERTS}),
+        *(
+            Architecture(
+                name=f"experts_{100 * share:.0f}",
+                preset="engram-moe:nano",
+                overrides={**tables, **experts, **split(share, width)},
+            )
+            for share in shares
+        ),
+        Architecture(name="memory", preset="engram:nano", overrides=memory),
+        Architecture(name="no_gate", preset="over-encoding:nano", overrides=memory),
+    )
+
+
+def split(share: float, memory_width: int) -> dict[str, Any]:
     """How many experts, and how many rows a head, with a share of the inactive parameters in experts."""
     active = 1.0  # only differences of parameters are split here
     found = allocate(
@@ -72,6 +75,6 @@ def split(share: float) -> dict[str, Any]:
         experts=EXPERTS,
         used=USED,
         memory_layers=1,
-        memory_width=len(ORDERS) * ROW_WIDTH,
+        memory_width=memory_width,
     )
     return {"experts": found.experts, "rows": found.rows}

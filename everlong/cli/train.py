@@ -12,7 +12,7 @@ import tyro
 
 from everlong.cli.arguments import Overrides, Preset, Sources, configured
 from everlong.cli.tables import note, say
-from everlong.data import ByteCodec, TokenizerCodec
+from everlong.data import codec_of
 from everlong.data.corpora import sources
 from everlong.train import WSD, AdamW, ConsoleProgress, Cosine, DataConfig, Linear, Muon, TensorBoard, Trainer
 from everlong.train import train as trained
@@ -67,7 +67,7 @@ def train(
         table_optimizer: of those tables' rows, adaptive by row or by number; its own settings are among the options
             below, under `optimizer.tables`
     """
-    codec = ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
+    codec = codec_of(tokenizer)
     model = configured(preset, override, vocabulary=codec.vocabulary)
     named, held_out = sources(data, validation)
     source = DataConfig(sources=named, validation_sources=held_out, validation_fraction=validation_fraction)

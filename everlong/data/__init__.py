@@ -12,7 +12,7 @@ from everlong.data.document import read_document
 from everlong.data.files import expand, standard_library
 from everlong.data.loader import Loader
 from everlong.data.store import StoreWriter, TokenStore, documents
-from everlong.data.tokenizer import TokenizerCodec
+from everlong.data.tokenizer import TokenizerCodec, codec_of
 
 __all__ = [
     "IGNORED",
@@ -26,6 +26,7 @@ __all__ = [
     "TokenStore",
     "TokenizerCodec",
     "codec_from_config",
+    "codec_of",
     "documents",
     "expand",
     "open_corpus",

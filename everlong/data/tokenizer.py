@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from everlong.core.errors import DataError
-from everlong.data.codec import Codec, Ids, blocks, within_vocabulary
+from everlong.data.codec import ByteCodec, Codec, Ids, blocks, within_vocabulary
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -86,6 +86,15 @@ class TokenizerCodec(Codec):
 
     def _spelled(self, text: str) -> list[int]:
         return [self._byte_ids[byte] for byte in text.encode("utf-8", "surrogateescape")]
+
+
+def codec_of(tokenizer: str | Path | None) -> Codec:
+    """The tokens of a tokenizer.json, or bytes.
+
+    Raises:
+        DataError: the tokenizer cannot be used.
+    """
+    return ByteCodec() if tokenizer is None else TokenizerCodec(tokenizer)
 
 
 def _letters() -> str:

@@ -37,7 +37,8 @@ class _RowsOf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_JD: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return sum_of(grad_JD, *ctx.saved_tensors, ctx.k, ctx.rows), None, None
+        (order_J,) = ctx.saved_tensors
+        return sum_of(grad_JD, order_J, ctx.k, ctx.rows), None, None
 
 
 class _SumOf(torch.autograd.Function):
@@ -53,4 +54,5 @@ class _SumOf(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad_ND: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        return rows_of(grad_ND, *ctx.saved_tensors, ctx.k), None, None, None
+        (order_J,) = ctx.saved_tensors
+        return rows_of(grad_ND, order_J, ctx.k), None, None, None

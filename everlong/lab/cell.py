@@ -19,7 +19,7 @@ import everlong
 from everlong.core.accounting import tell_costs_at
 from everlong.core.config import Config
 from everlong.core.errors import ConfigError, DataError
-from everlong.data import ByteCodec
+from everlong.data import codec_of
 from everlong.evaluate.memory import highest_resident
 from everlong.evaluate.output import write_json
 from everlong.lab.metrics import METRICS, HeldOut, Trained, score
@@ -39,6 +39,7 @@ class Cell(Config):
     model: LanguageModel.Config
     training: Trainer.Config
     data: DataConfig
+    tokenizer: str | None
     held_out: HeldOut
     metrics: tuple[str, ...]
     questions: Questions | None = None
@@ -66,7 +67,8 @@ def run_cell(folder: Path, cell: Cell, callbacks: Sequence[Callback] = ()) -> st
     """
     set_status(folder, cell, RUNNING)
     try:
-        trained = train(cell.model, cell.training, folder=folder, data=cell.data, callbacks=callbacks)
+        codec = codec_of(cell.tokenizer)
+        trained = train(cell.model, cell.training, folder=folder, data=cell.data, codec=codec, callbacks=callbacks)
         if trained.interrupted is not None:
             set_status(folder, cell, INTERRUPTED)
             return INTERRUPTED
@@ -118,7 +120,7 @@ def check_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
 def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
     """All that is reported of a trained cell."""
     peak = highest_resident()
-    run, corpus = load_run(folder), cell.data.open(ByteCodec())
+    run, corpus = load_run(folder), cell.data.open(codec_of(cell.tokenizer))
     window, records = cell.training.window, read_records(folder / RECORDS)
     selection = score(run.model, corpus.validation, "selection", window, cell.held_out)
     reported = score(run.model, corpus.validation, "reported", window, cell.held_out)

@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from everlong.core.accounting import parameter_count
-from everlong.data import ByteCodec, Corpus, Loader
+from everlong.data import Codec, Corpus, Loader
 from everlong.evaluate.output import write_json
 from everlong.model.language_model import LanguageModel
 from everlong.train import DataConfig, Trainer
@@ -55,6 +55,7 @@ class Scales:
         training: how they will be trained.
         state_length: bytes after which the state is measured.
         data: what they are timed on.
+        codec: what makes ids of it.
         threads: with which they are timed.
         timings: where measured times are kept, so that a second look gives the same; `None`: nowhere.
     """
@@ -64,11 +65,12 @@ class Scales:
         training: Trainer.Config,
         data: DataConfig,
         *,
+        codec: Codec,
         state_length: int,
         threads: int,
         timings: Path | None = None,
     ) -> None:
-        self.training, self.data = training.replace(steps=WARM_UP + TIMED), data
+        self.training, self.data, self.codec = training.replace(steps=WARM_UP + TIMED), data, codec
         self.state_length, self.threads, self.timings = state_length, threads, timings
         self._costs: dict[LanguageModel.Config, Cost] = {}
         self._seconds: dict[str, float] = {}
@@ -99,7 +101,7 @@ class Scales:
 
     @cached_property
     def _corpus(self) -> Corpus:
-        return self.data.open(ByteCodec())
+        return self.data.open(self.codec)
 
     def _weigh(self, config: LanguageModel.Config) -> Cost:
         with torch.device("meta"):

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import torch
 
-from everlong.data import ByteCodec
 from everlong.evaluate.output import write_json
 from everlong.lab.cell import FAILED, FINISHED, RUNNING, check_cell, read_status, set_status
 from everlong.lab.metrics import HALVES, choose
@@ -61,7 +60,7 @@ def run_grid(plan: Plan, folder: Path, watch: Watch, *, threads: int) -> None:
     with locked(folder):
         cells = folder / CELLS
         sweep = _open(plan.sweep(), cells)  # which finds a changed study before anything is written
-        held_out = plan.study.data.open(ByteCodec()).validation
+        held_out = plan.study.data.open(plan.study.codec).validation
         for half in HALVES:
             choose(held_out, half, plan.study.held_out)  # which finds too few documents before anything is trained
         write_json(folder / PLAN, plan.to_dict())

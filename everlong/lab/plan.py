@@ -91,6 +91,7 @@ class Entry:
             model=self.solved.config,
             training=training,
             data=study.data,
+            tokenizer=study.tokenizer,
             held_out=study.held_out,
             metrics=study.metrics,
             questions=study.questions,
@@ -149,21 +150,24 @@ def make_plan(study: Study, *, threads: int, folder: Path | None = None) -> Plan
         DataError: the corpus cannot be opened.
     """
     timings = None if folder is None else folder / TIMINGS
-    scales = Scales(study.training, study.data, state_length=study.length, threads=threads, timings=timings)
+    scales = Scales(
+        study.training, study.data, codec=study.codec, state_length=study.length, threads=threads, timings=timings
+    )
     return Plan(study, tuple(entry for matching in study.matching for entry in _entries(study, matching, scales)))
 
 
 def _entries(study: Study, matching: Matching, scales: Scales) -> list[Entry]:
     reference = study.architectures[0]
-    like = own_sizes(reference.preset, reference.overrides)
+    like = own_sizes(reference.preset, study.arguments_of(reference))
     target = matching.target
     if target is None:
-        config = everlong.config(reference.preset, **reference.overrides)
+        config = everlong.config(reference.preset, **study.arguments_of(reference))
         target = matching.value(config, scales.at(study.training_of(reference)))
     made = []
     for own in study.architectures:
         weighed = scales.at(study.training_of(own))
-        solved = solve(own.preset, own.overrides, matching, target=target, like=like, scales=weighed)
+        arguments = study.arguments_of(own)
+        solved = solve(own.preset, arguments, matching, target=target, like=like, scales=weighed)
         if study.questions is not None:
             study.questions.check_model(solved.config, study.metrics)
         made += [_entry(study, matching, budget, own, solved, weighed) for budget in study.budgets]

@@ -27,6 +27,11 @@ from everlong.lab.results import Group, Results, collect, difference, load
 from everlong.lab.statistics import CONFIDENCE, Interval
 from everlong.train.console import si
 
+TOKENS = (
+    " All read the tokens of {}: what is told by the byte is by the token here, but for bits per byte, bytes seen and "
+    "bytes/s."
+)
+
 HTML, MARKDOWN, FIGURES = "report.html", "report.md", "figures"
 
 
@@ -74,9 +79,10 @@ def _lead(results: Results) -> str:
     rates, tried = study["learning_rates"], results.groups[0].sweep
     told = f"tried {len(rates)} learning rates on other held-out documents" if tried else f"learnt at {rates[0]:g}"
     unfinished = f" The study is not finished: {_state(results)}." if results.missing else ""
+    tokens = "" if study.get("tokenizer") is None else TOKENS.format(study["tokenizer"])
     return (
         f"{names}, at {labels}. Bits per byte of held-out documents after training, less is better; {seeds} seeds, "
-        f"paired: the same bytes in the same order. Every architecture {told}.{unfinished}"
+        f"paired: the same bytes in the same order. Every architecture {told}.{tokens}{unfinished}"
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import everlong
 from everlong.core.config import Config, check, suggest
 from everlong.core.errors import ConfigError
+from everlong.data import Codec, codec_of
 from everlong.lab.matching import Matching
 from everlong.lab.metrics import METRICS, HeldOut
 from everlong.lab.questions import Questions, needs_questions
@@ -118,6 +119,9 @@ class Study(Config):
     more_budgets: tuple[Budget, ...] = ()
     """Others, at each of which every size is tuned and trained anew; each makes a comparison of its own."""
     data: DataConfig = DataConfig()
+    tokenizer: str | None = None
+    """A byte-level tokenizer.json whose tokens all models read; `None`: bytes. With one, windows, budgets, lengths of
+    documents, FLOPs and states that are told by the byte are by the token; bits per byte, and bytes seen, are true."""
     held_out: HeldOut = HeldOut()
     metrics: tuple[str, ...] = ("bits_per_byte", "by_position")
     questions: Questions | None = None
@@ -159,6 +163,20 @@ class Study(Config):
         """How an architecture is trained, but for steps, seed and learning rate."""
         window = self.training.window if architecture.window is None else architecture.window
         return self.training.replace(window=window, batch=self.bytes_per_step // window)
+
+    @property
+    def codec(self) -> Codec:
+        """What makes ids of the data.
+
+        Raises:
+            DataError: the tokenizer cannot be used.
+        """
+        return codec_of(self.tokenizer)
+
+    def arguments_of(self, architecture: Architecture) -> dict[str, Any]:
+        """What is changed in an architecture's preset, the vocabulary of a tokenizer included."""
+        read = {} if self.tokenizer is None else {"vocabulary": self.codec.vocabulary}
+        return {**read, **architecture.overrides}
 
     @property
     def tried(self) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import torch
 import everlong
 from everlong.core.accounting import parameter_count
 from everlong.core.errors import ConfigError
+from everlong.data import ByteCodec
 from everlong.lab import EqualFlops, EqualParameters, EqualState, EqualTime
 from everlong.lab.cost import Scales
 from everlong.lab.matching import own_sizes, solve
@@ -24,7 +25,7 @@ LIKE = own_sizes("transformer:nano", REFERENCE)
 def scales(sources) -> Scales:
     training = Trainer.Config(steps=1, window=WINDOW, batch=2)
     data = DataConfig(sources=(str(sources),), validation_fraction=0.4)
-    return Scales(training, data, state_length=1000, threads=1)
+    return Scales(training, data, codec=ByteCodec(), state_length=1000, threads=1)
 
 
 def solved(matching, preset, scales, target=None, **overrides: Any):
@@ -134,12 +135,16 @@ def test_a_tied_table_is_left_out_once(scales):
 
 
 def test_time_is_measured_once_and_kept(scales, tmp_path, monkeypatch):
-    first = Scales(scales.training, scales.data, state_length=1, threads=1, timings=tmp_path / "t.json")
+    first = Scales(
+        scales.training, scales.data, codec=ByteCodec(), state_length=1, threads=1, timings=tmp_path / "t.json"
+    )
     config = everlong.config("linear:nano", layers=1, width=16, heads=1)
     seconds = EqualTime().value(config, first)
     assert seconds > 0
     monkeypatch.setattr(Scales, "_time", lambda *_: pytest.fail("was measured twice"))
-    again = Scales(scales.training, scales.data, state_length=1, threads=1, timings=tmp_path / "t.json")
+    again = Scales(
+        scales.training, scales.data, codec=ByteCodec(), state_length=1, threads=1, timings=tmp_path / "t.json"
+    )
     assert EqualTime().value(config, again) == seconds
 
 
