@@ -139,7 +139,7 @@ def _shown(model: LanguageModel, pieces_BT: Sequence[Tensor]) -> dict[str, float
 
 
 def _suite(name: str) -> Metric:
-    return lambda trained: answered(trained.model, name, trained.asked())
+    return lambda trained: answered(trained.model, trained.documents.codec, name, trained.asked())
 
 
 METRICS: dict[str, Metric] = {

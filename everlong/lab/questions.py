@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from everlong.core.config import Config, check
-from everlong.data import ByteCodec
+from everlong.data import Codec
 from everlong.evaluate.suites import SUITES, check_length, examples, measure_suite, speed, suite
 from everlong.evaluate.suites.speed import STEPS
 from everlong.model.language_model import LanguageModel
@@ -32,7 +32,7 @@ class Questions(Config):
         check(distinct, "questions.lengths", self.lengths, "must be at least one, of at least 1 each, all different")
         check(self.examples >= 1, "questions.examples", self.examples, "must be at least 1; 50 is usual")
 
-    def check_room(self, metrics: Sequence[str]) -> None:
+    def check_room(self, metrics: Sequence[str], codec: Codec) -> None:
         """Makes sure that every suite fits into every length.
 
         Raises:
@@ -40,7 +40,7 @@ class Questions(Config):
         """
         for name in metrics:
             if name in SUITES:
-                examples(suite(name), ByteCodec(), length=min(self.lengths), count=self.examples)
+                examples(suite(name), codec, length=min(self.lengths), count=self.examples)
 
     def check_model(self, config: LanguageModel.Config, metrics: Sequence[str]) -> None:
         """Makes sure that a model can take every length.
@@ -63,14 +63,14 @@ def needs_questions(metrics: Sequence[str]) -> bool:
     return any(name in SUITES or name == SPEED for name in metrics)
 
 
-def answered(model: LanguageModel, name: str, questions: Questions) -> dict[str, Any]:
+def answered(model: LanguageModel, codec: Codec, name: str, questions: Questions) -> dict[str, Any]:
     """What a model in evaluation mode scores on a suite, by length, and the state that it has for it.
 
     Raises:
         EverlongError: as `measure_suite` does.
     """
     asked = {"name": name, "count": questions.examples}
-    scores = [measure_suite(model, ByteCodec(), suite(name), length=length, **asked) for length in questions.lengths]
+    scores = [measure_suite(model, codec, suite(name), length=length, **asked) for length in questions.lengths]
     return {
         "lengths": list(questions.lengths),
         "state_bytes": [model.state_bytes(length) for length in questions.lengths],

@@ -153,7 +153,7 @@ class Study(Config):
         asks = needs_questions(self.metrics)
         check((self.questions is not None) == asks, "study.questions", self.questions, remedy)
         if self.questions is not None:
-            self.questions.check_room(self.metrics)
+            self.questions.check_room(self.metrics, self.codec)
         check(self.at_once >= 1, "study.at_once", self.at_once, "must be at least 1")
 
     def _check_distinct(self, field: str, values: list[Any]) -> None:

@@ -118,6 +118,12 @@ ENGRAM = System(
                     LOWER,
                     fewer_bits("engram", "experts_80", "experts"),
                 ),
+                Measure(
+                    "And on subwords, half of the inactive parameters in each?",
+                    ("everlong compare studies/engram_subwords.py",),
+                    LOWER,
+                    fewer_bits("engram_subwords", "experts_50", "experts"),
+                ),
             ),
         ),
         Claim(
