@@ -16,6 +16,7 @@ The file has no name: it vanishes with the process. What lasts is a checkpoint.
 
 from __future__ import annotations
 
+import errno
 import functools
 import mmap
 import os
@@ -125,6 +126,39 @@ def reserve(table: Tensor, row_U: Int64[Tensor, " u"]) -> None:
         new_P = page_P[~torch.from_numpy(home.reserved).index_select(0, page_P)].numpy()
         for run in np.split(new_P, np.flatnonzero(np.diff(new_P) != 1) + 1) if len(new_P) else ():
             _reserve_pages(home, int(run[0]), len(run))
+
+
+def used(tensor: Tensor, most: int) -> Iterator[Int64[Tensor, " u"]]:
+    """Rows that may hold anything but zeros, growing, at most some at a time: of a file, those that it has data for."""
+    home = _maps.get(_address(tensor))
+    spans = iter([(0, len(tensor))]) if home is None else _data(home, tensor[0].nbytes, len(tensor))
+    rows: list[Tensor] = []
+    count = 0
+    for start, stop in spans:
+        for i in range(start, stop, most):
+            row_U = torch.arange(i, min(i + most, stop))
+            if count + len(row_U) > most:
+                yield torch.cat(rows)
+                rows, count = [], 0
+            rows.append(row_U)
+            count += len(row_U)
+    if rows:
+        yield torch.cat(rows)
+
+
+def _data(home: _Map, width: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Spans of rows of so many bytes that a file has data for; each row is in one of them at most."""
+    stop = 0
+    while stop < rows:
+        try:
+            begin = os.lseek(home.file, stop * width, os.SEEK_DATA)
+            end = os.lseek(home.file, begin, os.SEEK_HOLE)
+        except OSError as error:
+            if error.errno == errno.ENXIO:  # there is no more
+                return
+            begin, end = stop * width, rows * width
+        start, stop = max(stop, begin // width), min(-(-end // width), rows)
+        yield start, stop
 
 
 def warm(table: Tensor, row_N: Int64[Tensor, " n"]) -> list[Future[None]]:

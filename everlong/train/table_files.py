@@ -29,7 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from everlong.core.errors import CheckpointError
-from everlong.memory.storage import reserve
+from everlong.memory.storage import reserve, used
 from everlong.train.row_optimizer import RowOptimizer
 from everlong.train.weights import tables
 
@@ -100,11 +100,13 @@ def _homes(table: nn.Parameter, optimizer: RowOptimizer | None) -> dict[str, Ten
 
 def _used(homes: dict[str, Tensor]) -> Iterator[Int64[Tensor, " u"]]:
     """Rows that hold anything but zeros, piece by piece."""
-    for start in range(0, len(homes["rows"]), ROWS):
-        pieces = [home[start : start + ROWS] for home in homes.values()]
-        used_R = torch.stack([(piece.flatten(1) if piece.ndim > 1 else piece[:, None]).any(1) for piece in pieces])
-        if len(row_U := start + used_R.any(0).nonzero()[:, 0]):
-            yield row_U
+    for row_U in used(homes["rows"], ROWS):
+        first, last = int(row_U[0]), int(row_U[-1])
+        whole = last - first == len(row_U) - 1
+        pieces = [home[first : last + 1] if whole else home[row_U] for home in homes.values()]
+        used_U = torch.stack([(piece.flatten(1) if piece.ndim > 1 else piece[:, None]).any(1) for piece in pieces])
+        if len(found_U := row_U[used_U.any(0).cpu()]):
+            yield found_U
 
 
 def _changed(table: nn.Parameter, optimizer: RowOptimizer | None) -> Iterator[Int64[Tensor, " u"]]:

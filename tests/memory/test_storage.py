@@ -17,7 +17,7 @@ from everlong import Span
 from everlong.core.errors import CheckpointError, ConfigError
 from everlong.memory import storage
 from everlong.memory.prefetch import prefetch
-from everlong.memory.storage import PAGE, is_mapped, on_disk, reserve, warm, zeros, zeros_beside
+from everlong.memory.storage import PAGE, is_mapped, on_disk, reserve, used, warm, zeros, zeros_beside
 from everlong.memory.table import Table
 from everlong.train.rowwise_adagrad import RowwiseAdagrad
 from tests.memory.test_engram import small
@@ -176,6 +176,34 @@ def test_pages_are_read_again_only_after_a_while(rows: torch.Tensor) -> None:
     for turn in range(storage.RECENT + 1):
         assert len(warm(rows, others_U)) == (turn == 0)
     assert len(warm(rows, row_U)) == 1
+
+
+@pytest.mark.parametrize("width", [1, 32, 100, 3000])
+@pytest.mark.parametrize("most", [64, 10**6])
+def test_rows_that_were_written_are_found_without_reading_the_others(tmp_path: Path, width: int, most: int) -> None:
+    with on_disk(tmp_path):
+        table = zeros(10_000, width)
+    row_U = torch.tensor([3, 500, 501, 4096, 9999])
+    table[row_U] = 1.0
+    pieces = list(used(table, most))
+    found = torch.cat(pieces)
+    assert all(len(piece) <= most for piece in pieces)
+    assert torch.equal(found, found.unique())
+    assert set(row_U.tolist()) <= set(found.tolist())
+    assert len(found) <= len(row_U) * (16 * PAGE // (4 * width) + 2)
+    assert torch.equal(torch.cat(list(used(torch.zeros(100, width), most))), torch.arange(100))
+
+
+def test_where_a_file_system_tells_no_holes_every_row_is_looked_at(rows: torch.Tensor, monkeypatch) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "unknown")
+
+    monkeypatch.setattr(storage.os, "lseek", refuse)
+    assert sum(len(piece) for piece in used(rows, 2**20)) == len(rows)
+
+
+def test_a_file_that_was_not_written_has_no_rows(rows: torch.Tensor) -> None:
+    assert list(used(rows, 100)) == []
 
 
 def test_an_empty_batch_of_rows_is_nothing_to_do(rows: torch.Tensor) -> None:
