@@ -35,10 +35,10 @@ class DropsBeyondCapacity(Experts):
     """An expert takes no more than its even share of a call: who comes later is dropped."""
 
     def process(self, x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, count_E: Tensor) -> Tensor:
-        y_NKD = super().process(x_ND, chosen_NK, weight_NK, count_E)
         taken_ME = torch.nn.functional.one_hot(chosen_NK.flatten(), self.experts).cumsum(0)
         rank_NK = taken_ME.gather(1, chosen_NK.flatten()[:, None]).view(chosen_NK.shape)
-        return y_NKD * (rank_NK <= max(1, chosen_NK.numel() // self.experts))[..., None]
+        kept_NK = rank_NK <= max(1, chosen_NK.numel() // self.experts)
+        return super().process(x_ND, chosen_NK, weight_NK * kept_NK, count_E)
 
 
 class WeighsWithTheBias(Experts):
@@ -54,9 +54,8 @@ class MixesUpItsOrder(Experts):
     """What was sorted by expert is not put back in the order that it came in."""
 
     def process(self, x_ND: Tensor, chosen_NK: Tensor, weight_NK: Tensor, count_E: Tensor) -> Tensor:
-        y_NKD = super().process(x_ND, chosen_NK, weight_NK, count_E)
-        order_M = chosen_NK.flatten().argsort(stable=True)
-        return y_NKD.flatten(0, 1)[order_M].view_as(y_NKD)
+        y_ND = super().process(x_ND, chosen_NK, weight_NK, count_E)
+        return y_ND[chosen_NK[:, 0].argsort(stable=True)]
 
 
 class LeavesTheRouterUntaught(Experts):
