@@ -10,7 +10,7 @@ from typing import Any
 from everlong.lab import Architecture, EqualFlops, EqualParameters, HeldOut, Matching, Study, TrainingBytes
 from everlong.train import WSD, DataConfig, Muon, Trainer
 
-ROWS = 2**12
+ROWS = 2**11
 """Of a table: small, so that a model without tables can have as many parameters."""
 CONTENDERS: dict[str, dict[str, Any]] = {
     "everlong": {"layers": 4, "width": 64, "heads": 2, "state_size": 32, "rows": ROWS},
