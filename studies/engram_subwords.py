@@ -7,32 +7,17 @@ Run from the repository's root, where the tokenizer is looked for. Sized for a q
 import runpy
 from pathlib import Path
 
-from everlong.lab import EqualFlops, HeldOut, Study, TrainingBytes
-from everlong.train import WSD, DataConfig, Muon, Trainer
+from everlong.lab import Study, TrainingBytes
 
-contenders = runpy.run_path(str(Path(__file__).with_name("engram.py")))["contenders"]
+engram = runpy.run_path(str(Path(__file__).with_name("engram.py")))
 
 
 def study() -> Study:
-    return Study(
+    plain = engram["study"]()
+    return plain.replace(
         name="engram_subwords",
-        architectures=contenders(orders=(2, 3), row_width=20, shares=(0.5,)),
-        matching=(EqualFlops(tolerance=0.03),),
+        architectures=engram["contenders"](orders=(2, 3), row_width=20, shares=(0.5,)),
         budget=TrainingBytes(bytes=250_000),
-        learning_rates=(0.01, 0.03),
-        seeds=(0, 1, 2),
-        training=Trainer.Config(
-            steps=1,
-            window=128,
-            batch=8,
-            optimizer=Muon.Config(),
-            schedule=WSD(decay=0.5),
-            evaluate_every=None,
-            checkpoint_every=100,
-            keep=1,
-        ),
-        data=DataConfig(validation_fraction=0.1),
+        training=plain.training.replace(window=128, batch=8),
         tokenizer="studies/tokenizer.json",
-        held_out=HeldOut(bytes=200_000),
-        at_once=2,
     )

@@ -12,7 +12,8 @@ chosen, S shared experts see every position (they are one SwiGLU S times as larg
 itself (Fedus et al. 2021, arXiv 2101.03961, eq. 2), for a normalised one would be 1 and teach the router nothing.
 
 No position is ever dropped and none waits for another: the choices are sorted by expert, multiplied group by group, and
-put back. Padding is neither routed nor counted. Scores and weights are computed in float32 or better.
+summed where they came from. Padding is neither routed nor counted. Scores and weights are computed in float32 or
+better.
 """
 
 from __future__ import annotations
