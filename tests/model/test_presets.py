@@ -11,8 +11,9 @@ import everlong
 from everlong import LanguageModel, config_from_dict
 from everlong.core.accounting import active_parameter_count, parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
+from everlong.memory.engram import Engram
 from everlong.model.presets import OWN_SIZES, SIZES, composed
-from everlong.model.stack import Block, Stack
+from everlong.model.stack import Block, Residual, Stack
 from everlong.sequence.attention import Attention, WindowAttention
 
 PARAMETERS = {"nano": (1e5, 1e6), "tiny": (1e6, 4e6), "small": (2.5e7, 3.5e7), "base": (1e8, 1.4e8)}
@@ -73,6 +74,20 @@ def test_families_that_extend_others_take_their_arguments() -> None:
     default, changed = (everlong.config("everlong:nano", **changes, **more) for more in ({}, {"window": 7}))
     assert [_windows(config) for config in (default, changed)] == [[256], [7]]
     assert composed.everlong(**{**SIZES["nano"], "state_size": 64, **changes}) == default
+
+
+@pytest.mark.parametrize(("changes", "layers"), [({}, [0, 2]), ({"layers": 7}, [0, 3]), ({"layers": 1}, [0])])
+def test_everlong_has_tables_before_the_first_layer_and_the_middle_one(
+    changes: dict[str, int], layers: list[int]
+) -> None:
+    body = everlong.config("everlong:nano", **changes).body
+    assert isinstance(body, Stack.Config)
+    found, layer = [], 0
+    for block in body.blocks:
+        if isinstance(block, Residual.Config) and isinstance(block.inner, Engram.Config):
+            found.append(layer)
+        layer += isinstance(block, Block.Config)
+    assert found == layers
 
 
 def _windows(config: LanguageModel.Config) -> list[int]:

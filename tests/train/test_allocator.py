@@ -53,5 +53,5 @@ def test_freed_memory_is_used_again():
 
 def test_freed_memory_is_returned():
     freed = {give_back: measured(RETURNED.format(give_back=give_back)) for give_back in (False, True)}
-    assert freed[True] >= 0.9 * 20 * 2**23, freed  # the kernel's count lags by a few pages a core
+    assert freed[True] >= 20 * 2**23 - 2**20, freed  # the kernel's count lags by a few pages a core
     assert freed[False] < freed[True] / 2, freed
