@@ -11,11 +11,11 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from everlong import Config, Part, Span, State
+from everlong import Part, Span, State
 from everlong.core.accounting import element_bytes, linear_flops
 from everlong.core.config import check_divides
-from everlong.model.presets.decoder import BYTES, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.decoder import decoder
+from everlong.model.presets.registry import family, within
 from everlong.resolution.smoothing import smooth
 
 
@@ -54,6 +54,6 @@ class Average(Part):
 
 
 @family()
-def average(*, layers: int, width: int, heads: int, hidden: int | None = None, vocabulary: int = BYTES) -> Config:
-    mixer = Average.Config(width=width, heads=heads)
-    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=None, hidden=hidden)
+@within(decoder)
+def average(*, width: int, heads: int) -> Average.Config:
+    return Average.Config(width=width, heads=heads)

@@ -78,7 +78,7 @@ class Stage:
         return Mamba2.Config(width=self.width, heads=inner // self.head_size, **shape)
 
     def _attention(self) -> Attention.Config:
-        shape = {"width": self.width, "heads": self.heads, "kv_heads": self.heads, "position": self.position}
+        shape = {"width": self.width, "heads": self.heads, "position": self.position}
         return Attention.Config(**shape) if self.window is None else WindowAttention.Config(**shape, window=self.window)
 
 

@@ -36,8 +36,8 @@ class Attention(Part):
     class Config(Part.Config):
         heads: int
         """H, query heads."""
-        kv_heads: int
-        """G, key/value heads; divides `heads`."""
+        kv_heads: int | None = None
+        """G, key/value heads; divides `heads`. `None`: as many."""
         position: Position | None
         """Position encoding of queries and keys."""
 
@@ -45,8 +45,9 @@ class Attention(Part):
         super().__init__()
         check(config.width >= 1, "attention.width", config.width, "must be at least 1")
         check_divides(config.heads, config.width, "attention.heads", "attention.width")
-        check_divides(config.kv_heads, config.heads, "attention.kv_heads", "attention.heads")
-        self.width, self.heads, self.kv_heads = config.width, config.heads, config.kv_heads
+        self.width, self.heads = config.width, config.heads
+        self.kv_heads = config.heads if config.kv_heads is None else config.kv_heads
+        check_divides(self.kv_heads, self.heads, "attention.kv_heads", "attention.heads")
         self.head = config.width // config.heads
         check(
             config.position is None or self.head % 2 == 0,

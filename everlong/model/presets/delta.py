@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from everlong.core.config import check_divides
-from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.decoder import decoder
+from everlong.model.presets.registry import family, within
 from everlong.sequence.delta import Decay, DeltaNet
 
 FADES = Decay.Config()
@@ -20,25 +19,22 @@ COMMON = {
 
 
 @family(**COMMON)
+@within(decoder)
 def delta(
     *,
-    layers: int,
     width: int,
     heads: int,
     key_size: int | None = None,
     decay: Decay.Config | None = FADES,
     beta_scale: float = 1.0,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
+) -> DeltaNet.Config:
     """The gated delta rule in every layer, with values twice as large as keys. Without a decay it is DeltaNet.
 
     `key_size` is 3/4 of an attention head's unless given, so that a layer has 6 times the width squared of parameters.
     """
     check_divides(heads, width, "heads", "width")
     key_size = 3 * width // (4 * heads) if key_size is None else key_size
-    mixer = DeltaNet.Config(
+    return DeltaNet.Config(
         width=width,
         heads=heads,
         value_heads=heads,
@@ -47,4 +43,3 @@ def delta(
         decay=decay,
         beta_scale=beta_scale,
     )
-    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)

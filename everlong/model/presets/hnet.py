@@ -5,15 +5,13 @@ from __future__ import annotations
 from everlong.core.config import check
 from everlong.model.hnet import Stage, nested
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, ROPE, hidden_size
+from everlong.model.presets.decoder import BYTES, ROPE, blocks, hidden_size
 from everlong.model.presets.registry import family
-from everlong.model.stack import Block, Stack
 from everlong.resolution.chunkers import WORD, Chunker, SpaceLike
 from everlong.resolution.hierarchy import Hierarchy
 from everlong.resolution.routing import Routing
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.position import PartialRotary, Position
-from everlong.width.swiglu import SwiGLU
 
 HALF = PartialRotary.Config(fraction=0.5)
 """The authors' position encoding."""
@@ -151,25 +149,14 @@ def spacebyte(
 ) -> LanguageModel.Config:
     """Windows of attention over bytes, before and after a transformer over the chunks that begin at spaces: at ids
     outside the ranges of `word`, behind one inside."""
-    for name, count in (("layers", layers), ("outer_layers", outer_layers)):
-        check(count >= 1, name, count, "must be at least 1")
-    main = Attention.Config(width=width, heads=heads, kv_heads=heads, position=position)
-    near = WindowAttention.Config(
-        width=outer_width, heads=outer_heads, kv_heads=outer_heads, position=position, window=window
-    )
-    outer = _blocks(near, hidden_size(outer_width, None), outer_layers)
+    check(outer_layers >= 1, "outer_layers", outer_layers, "must be at least 1")
+    near = WindowAttention.Config(width=outer_width, heads=outer_heads, position=position, window=window)
+    outer = blocks(near, layers=outer_layers)
     body = Hierarchy.Config(
         width=outer_width,
         encoder=outer,
         chunker=SpaceLike.Config(width=outer_width, word=word),
-        inner=_blocks(main, hidden_size(width, hidden), layers),
+        inner=blocks(Attention.Config(width=width, heads=heads, position=position), layers=layers, hidden=hidden),
         decoder=outer,
     )
     return LanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
-
-
-def _blocks(mixer: Attention.Config, hidden: int, layers: int) -> Stack.Config:
-    feed_forward = SwiGLU.Config(width=mixer.width, hidden=hidden)
-    return Stack.Config(
-        width=mixer.width, blocks=(Block.Config(width=mixer.width, mixer=mixer, feed_forward=feed_forward),) * layers
-    )

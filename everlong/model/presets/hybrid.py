@@ -13,7 +13,7 @@ from everlong.model.pattern import HNET
 from everlong.model.pattern import layers as layers_of
 from everlong.model.presets.decoder import BYTES, ROPE, decoder, hidden_size
 from everlong.model.presets.mamba import mamba2
-from everlong.model.presets.registry import family
+from everlong.model.presets.registry import family, within
 from everlong.model.stack import Block, Stack
 from everlong.sequence.attention import Attention, WindowAttention
 from everlong.sequence.position import Position
@@ -57,7 +57,7 @@ def kinds(
         window: positions that attention sees; `None`: all.
     """
     mamba = mamba2(width, heads, state_size, expand)
-    shape = {"width": width, "heads": heads, "kv_heads": heads if kv_heads is None else kv_heads, "position": position}
+    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position}
     attention = Attention.Config(**shape) if window is None else WindowAttention.Config(**shape, window=window)
     feed_forward = SwiGLU.Config(width=width, hidden=hidden_size(width, hidden))
     return {
@@ -107,21 +107,16 @@ def hybrid(
 
 
 @family(**SIDE_BY_SIDE)
+@within(decoder)
 def parallel_hybrid(
     *,
-    layers: int,
     width: int,
     heads: int,
     kv_heads: int | None = None,
     position: Position | None = ROPE,
     state_size: int = 128,
     expand: int = 2,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
+) -> Parallel.Config:
     """Mamba-2 and attention in every layer, side by side, as in Falcon-H1."""
-    kv = heads if kv_heads is None else kv_heads
-    attention = Attention.Config(width=width, heads=heads, kv_heads=kv, position=position)
-    mixer = Parallel.Config(width=width, parts=(mamba2(width, heads, state_size, expand), attention))
-    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+    attention = Attention.Config(width=width, heads=heads, kv_heads=kv_heads, position=position)
+    return Parallel.Config(width=width, parts=(mamba2(width, heads, state_size, expand), attention))

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.decoder import decoder
+from everlong.model.presets.registry import family, within
 from everlong.sequence.linear_attention import LinearAttention
 
 
 @family()
-def linear(
-    *,
-    layers: int,
-    width: int,
-    heads: int,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
+@within(decoder)
+def linear(*, width: int, heads: int) -> LinearAttention.Config:
     """Linear attention (ELU + 1) in every layer."""
-    mixer = LinearAttention.Config(width=width, heads=heads)
-    return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
+    return LinearAttention.Config(width=width, heads=heads)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, ROPE, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.decoder import ROPE, decoder
+from everlong.model.presets.registry import extending, family, within
 from everlong.model.stack import Block, Stack
 from everlong.sequence.dilated import DilatedAttention
 from everlong.sequence.dilation import geometric_schedule
@@ -28,40 +28,31 @@ PAPER = {
 """The size of the paper's experiments (section 4.1)."""
 
 
-@family(paper=PAPER)
-def longnet(
+def dilated(
     *,
-    layers: int,
     width: int,
     heads: int,
     kv_heads: int | None = None,
     position: Position | None = ROPE,
     segment_lengths: Sequence[int] = LENGTHS,
     dilations: Sequence[int] = DILATIONS,
-    rotation: int = 0,
     look_back: bool = False,
     sinks: int = 0,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
+) -> DilatedAttention.Config:
+    """One layer's attention."""
+    shape = {"width": width, "heads": heads, "kv_heads": kv_heads, "position": position}
+    branches = {"segment_lengths": tuple(segment_lengths), "dilations": tuple(dilations)}
+    return DilatedAttention.Config(**{**shape, **branches}, look_back=look_back, sinks=sinks)
+
+
+@family(paper=PAPER)
+@extending(within(decoder)(dilated))
+def longnet(plain: LanguageModel.Config, *, rotation: int = 0) -> LanguageModel.Config:
     """Dilated attention in every layer; offsets move on by `rotation` from layer to layer. Queries may see the segment
     before their own besides, and the first positions of the document."""
-    kv = heads if kv_heads is None else kv_heads
-    mixer = DilatedAttention.Config(
-        width=width,
-        heads=heads,
-        kv_heads=kv,
-        position=position,
-        segment_lengths=tuple(segment_lengths),
-        dilations=tuple(dilations),
-        look_back=look_back,
-        sinks=sinks,
-    )
-    config = decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
-    stack = cast(Stack.Config, config.body)
-    rotated = tuple(
-        cast(Block.Config, block).replace(mixer=mixer.replace(rotation=i * rotation))
-        for i, block in enumerate(stack.blocks)
-    )
-    return config.replace(body=stack.replace(blocks=rotated))
+    stack = cast(Stack.Config, plain.body)
+    rotated = []
+    for i, block in enumerate(cast(Sequence[Block.Config], stack.blocks)):
+        mixer = cast(DilatedAttention.Config, block.mixer)
+        rotated.append(block.replace(mixer=mixer.replace(rotation=i * rotation)))
+    return plain.replace(body=stack.replace(blocks=tuple(rotated)))

@@ -7,7 +7,7 @@ from everlong.core.part import Part
 from everlong.model.branch import Branch
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets.decoder import BYTES, decoder
-from everlong.model.presets.registry import family
+from everlong.model.presets.registry import family, within
 from everlong.model.stack import Stack
 from everlong.sequence.mamba import Mamba2
 from everlong.sequence.mamba1 import Mamba1
@@ -46,47 +46,33 @@ def mamba2(width: int, heads: int, state_size: int, expand: int = 2) -> Mamba2.C
     return Mamba2.Config(width=width, heads=expand * heads, head_size=width // heads, state_size=state_size)
 
 
-@family(**COMMON, **PUBLISHED)
-def mamba(
-    *,
-    layers: int,
-    width: int,
-    heads: int,
-    state_size: int = 128,
-    expand: int = 2,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
-    """Mamba-2 in every layer: `expand * heads` heads of size `width / heads`. Without feed-forwards, as its authors use
-    it, unless `hidden` gives the size of one."""
-    mixer = mamba2(width, heads, state_size, expand)
-    return layered(mixer, layers=layers, hidden=hidden, vocabulary=vocabulary, context_limit=context_limit)
-
-
-@family(**COMMON_1, **PUBLISHED_1)
-def mamba1(
-    *,
-    layers: int,
-    width: int,
-    state_size: int = 16,
-    expand: int = 2,
-    hidden: int | None = None,
-    vocabulary: int = BYTES,
-    context_limit: int | None = None,
-) -> LanguageModel.Config:
-    """The first Mamba in every layer, without feed-forwards unless `hidden` gives the size of one."""
-    mixer = Mamba1.Config(width=width, inner=expand * width, rank=-(-width // 16), state_size=state_size)
-    return layered(mixer, layers=layers, hidden=hidden, vocabulary=vocabulary, context_limit=context_limit)
-
-
 def layered(
-    mixer: Part.Config, *, layers: int, hidden: int | None, vocabulary: int, context_limit: int | None
+    mixer: Part.Config,
+    *,
+    layers: int,
+    hidden: int | None = None,
+    vocabulary: int = BYTES,
+    context_limit: int | None = None,
 ) -> LanguageModel.Config:
-    """Equal layers of a mixer alone, or of a mixer and a feed-forward."""
+    """Equal layers of a mixer alone, or of a mixer and a feed-forward of size `hidden`."""
     check(layers >= 1, "layers", layers, "must be at least 1")
     if hidden is not None:
         return decoder(mixer, layers=layers, vocabulary=vocabulary, context_limit=context_limit, hidden=hidden)
     layer = Branch.Config(width=mixer.width, inner=mixer, eps=1e-5)
     body = Stack.Config(width=mixer.width, blocks=(layer,) * layers)
     return LanguageModel.Config(vocabulary=vocabulary, body=body, context_limit=context_limit)
+
+
+@family(**COMMON, **PUBLISHED)
+@within(layered)
+def mamba(*, width: int, heads: int, state_size: int = 128, expand: int = 2) -> Mamba2.Config:
+    """Mamba-2 in every layer: `expand * heads` heads of size `width / heads`. Without feed-forwards, as its authors use
+    it, unless `hidden` gives the size of one."""
+    return mamba2(width, heads, state_size, expand)
+
+
+@family(**COMMON_1, **PUBLISHED_1)
+@within(layered)
+def mamba1(*, width: int, state_size: int = 16, expand: int = 2) -> Mamba1.Config:
+    """The first Mamba in every layer, without feed-forwards unless `hidden` gives the size of one."""
+    return Mamba1.Config(width=width, inner=expand * width, rank=-(-width // 16), state_size=state_size)

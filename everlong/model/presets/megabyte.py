@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from everlong.core.config import check, check_divides
+from everlong.core.config import check_divides
 from everlong.model.language_model import LanguageModel
-from everlong.model.presets.decoder import BYTES, ROPE, hidden_size
+from everlong.model.presets.decoder import BYTES, ROPE, blocks
 from everlong.model.presets.registry import family
 from everlong.model.stack import Block, Stack
 from everlong.model.tied import TiedLanguageModel
@@ -14,7 +14,6 @@ from everlong.resolution.patches import Patches
 from everlong.sequence.attention import Attention
 from everlong.sequence.patch_attention import PatchAttention
 from everlong.sequence.position import Position
-from everlong.width.swiglu import SwiGLU
 
 TWO = {
     "nano": {"layers": 3, "width": 96, "heads": 3, "local_layers": 2, "local_width": 48, "local_heads": 2},
@@ -136,9 +135,4 @@ def _across(local: Stack.Config, patch: int, overlap: int) -> Stack.Config:
 
 
 def _blocks(layers: int, width: int, heads: int, position: Position | None, hidden: int | None) -> Stack.Config:
-    check(layers >= 1, "layers", layers, "must be at least 1")
-    mixer = Attention.Config(width=width, heads=heads, kv_heads=heads, position=position)
-    feed_forward = SwiGLU.Config(width=width, hidden=hidden_size(width, hidden))
-    return Stack.Config(
-        width=width, blocks=(Block.Config(width=width, mixer=mixer, feed_forward=feed_forward),) * layers
-    )
+    return blocks(Attention.Config(width=width, heads=heads, position=position), layers=layers, hidden=hidden)

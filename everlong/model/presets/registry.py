@@ -46,7 +46,7 @@ def family(called: str | None = None, /, **own_sizes: dict[str, Any]) -> Callabl
     return register
 
 
-def extending(base: Family, **defaults: Any) -> Callable[[Family], Family]:
+def extending(base: Callable[..., Any], **defaults: Any) -> Callable[[Family], Family]:
     """Makes a family out of another: a function of the other's configuration, with arguments of its own, becomes one
     that takes the other's arguments besides.
 
@@ -68,6 +68,16 @@ def extending(base: Family, **defaults: Any) -> Callable[[Family], Family]:
         return extended
 
     return extend
+
+
+def within(whole: Callable[..., LanguageModel.Config]) -> Callable[[Callable[..., Any]], Family]:
+    """Makes a family out of what configures its layers: `whole` makes a model of what the function returns, and the
+    family takes the arguments of both."""
+
+    def wrap(function: Callable[..., Any]) -> Family:
+        return functools.update_wrapper(extending(function)(whole), function)
+
+    return wrap
 
 
 def presets() -> list[str]:
