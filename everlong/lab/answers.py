@@ -30,7 +30,7 @@ def answers(told: str, groups: Sequence[Group], prefix: str) -> Iterator[Piece]:
         yield Drawing(f"{told}: {name} against the size of the state", drawn, caption, f"{prefix}state-{name}")
     if any(_runs(group, SPEED) for group in groups):
         drawn = plots.lines(_latency(groups), "context, bytes", "milliseconds a byte", 2)
-        caption = "Generation, one byte at a time, beside the other cells that ran at the time; mean over the seeds."
+        caption = "Generation, one byte at a time, each model alone on the machine; mean over the seeds."
         yield Drawing(f"{told}: latency against context", drawn, caption, f"{prefix}latency")
 
 

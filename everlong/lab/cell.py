@@ -128,7 +128,7 @@ def _examined(folder: Path, cell: Cell, trained: Result) -> dict[str, Any]:
     per_step = trained.bytes_seen / max(1, trained.step)
     return {
         "selection": selection.bits_per_byte,
-        **{name: METRICS[name](measured) for name in cell.metrics},
+        **{name: METRICS[name](measured) for name in cell.metrics if name in METRICS},
         "learning": [[int(r["step"]) * per_step, r["bits_per_byte"]] for r in records if r["kind"] == "validation"],
         "steps": trained.step,
         "bytes_seen": trained.bytes_seen,

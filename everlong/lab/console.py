@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from everlong.lab.cell import FINISHED
 from everlong.lab.grid import Watch
 from everlong.lab.plan import Job
-from everlong.train.console import REFRESHES, clock
+from everlong.train.console import REFRESHES, clock, si
 
 
 class ConsoleWatch(Watch):
@@ -61,6 +61,15 @@ class ConsoleWatch(Watch):
         self.console.print(
             f"{self.ended_cells}/{self.cells} {job.name} {state}{why}", soft_wrap=True, highlight=False, markup=False
         )
+
+    def timed(self, job: Job, total: int, read: float) -> None:
+        if "speed" not in self.tasks:
+            self.tasks["speed"] = self.bar.add_task("speed", total=total, told="")
+        self.bar.advance(self.tasks["speed"], read)
+        task = next(task for task in self.bar.tasks if task.id == self.tasks["speed"])
+        seconds = task.elapsed or 0.0
+        rate, left = si(task.completed / max(seconds, 1e-9)), clock(seconds * (total / task.completed - 1))
+        self.bar.update(task.id, told=f"{job.name}  {rate}B/s  {left} left")
 
     def _tell(self) -> None:
         done = sum(self.done_seconds.values())

@@ -2,7 +2,7 @@
 
 What is finished is left alone; what was interrupted or killed goes on from its last checkpoint; what failed is tried
 again. A cell that fails does not stop the others. First all learning rates are tried, then the seeds are trained at
-the chosen ones.
+the chosen ones, and if speed is asked for, it is measured last.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -22,7 +23,9 @@ from everlong.evaluate.output import write_json
 from everlong.lab.cell import FAILED, FINISHED, RUNNING, check_cell, read_status, set_status
 from everlong.lab.metrics import HALVES, choose
 from everlong.lab.plan import CELLS, PLAN, Job, Plan
+from everlong.lab.questions import SPEED, Questions
 from everlong.lab.results import chosen_rate
+from everlong.lab.speeds import time_cells
 from everlong.lab.worker import order
 from everlong.train.run import locked
 
@@ -38,6 +41,9 @@ class Watch:
 
     def ended(self, job: Job, state: str, error: str | None) -> None:
         """A cell's process is gone."""
+
+    def timed(self, job: Job, total: int, read: float) -> None:
+        """The speed of this cell is measured; of the bytes of context of all cells, it has just read so many."""
 
 
 def threads_each(at_once: int) -> int:
@@ -67,7 +73,10 @@ def run_grid(plan: Plan, folder: Path, watch: Watch, *, threads: int) -> None:
         Runner(cells, watch, threads).run(sweep, plan.study.at_once)
         written = plan.to_dict()["entries"]
         rates = {i: rate for i, entry in enumerate(written) if (rate := chosen_rate(entry, cells)) is not None}
-        Runner(cells, watch, threads).run(_open(plan.runs(rates), cells), plan.study.at_once)
+        runs = plan.runs(rates)
+        Runner(cells, watch, threads).run(_open(runs, cells), plan.study.at_once)
+        if SPEED in plan.study.metrics:
+            time_cells(runs, cells, cast(Questions, plan.study.questions), watch.timed)
 
 
 def _open(jobs: list[Job], cells: Path) -> list[Job]:

@@ -5,15 +5,15 @@ Questions follow from their suite, length and number alone, so every cell is ask
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from everlong.core.config import Config, check
 from everlong.data import Codec
-from everlong.evaluate.suites import SUITES, check_length, examples, measure_suite, speed, suite
-from everlong.evaluate.suites.speed import STEPS
+from everlong.evaluate.suites import SUITES, check_length, examples, measure_suite, suite
+from everlong.evaluate.suites.speed import STEPS, speeds
 from everlong.model.language_model import LanguageModel
 
 SPEED = "speed"
@@ -81,13 +81,13 @@ def answered(model: LanguageModel, codec: Codec, name: str, questions: Questions
     }
 
 
-def timed(model: LanguageModel, questions: Questions) -> dict[str, Any]:
-    """Bytes a second behind contexts, and the state that is held there.
+def timed(model: LanguageModel, questions: Questions, advance: Callable[[float], None]) -> dict[str, Any]:
+    """Bytes a second behind contexts, and the state that is held there; `advance` is called with the bytes just read.
 
     Raises:
         ContextError: as `speed` does.
     """
-    found = speed(model, questions.lengths)
+    found = speeds(model, questions.lengths, advance)
     return {
         "lengths": list(questions.lengths),
         "state_bytes": [each.state_bytes for each in found],

@@ -17,7 +17,7 @@ from everlong.core.config import Config, check, suggest
 from everlong.core.errors import ConfigError
 from everlong.data import Codec, codec_of
 from everlong.lab.matching import Matching
-from everlong.lab.metrics import METRICS, HeldOut
+from everlong.lab.metrics import NAMES, HeldOut
 from everlong.lab.questions import Questions, needs_questions
 from everlong.train import DataConfig, Trainer
 
@@ -148,7 +148,7 @@ class Study(Config):
         check(self.sweep_seed not in self.seeds, "study.sweep_seed", self.sweep_seed, "must be none of the seeds")
         check("bits_per_byte" in self.metrics, "study.metrics", self.metrics, "must include bits_per_byte")
         for metric in self.metrics:
-            check(metric in METRICS, "study.metrics", metric, suggest(metric, METRICS))
+            check(metric in NAMES, "study.metrics", metric, suggest(metric, NAMES))
         remedy = "must tell the lengths for suites and speed among the metrics, and is for nothing else"
         asks = needs_questions(self.metrics)
         check((self.questions is not None) == asks, "study.questions", self.questions, remedy)

@@ -33,3 +33,16 @@ def test_the_rest_is_foretold_by_what_is_done(plan, monkeypatch):
     watch.advanced(jobs[0], jobs[0].cell.training.steps)  # half of the work
     told = watch.bar.tasks[0].fields["told"]
     assert told == pytest.approx("0/2  0:00:30 left")
+
+
+def test_speed_has_a_bar_of_its_own(plan, monkeypatch):
+    now = [100.0]
+    watch = ConsoleWatch(Console(file=io.StringIO()))
+    monkeypatch.setattr(watch.bar, "get_time", lambda: now[0])
+    job = plan.sweep()[0]
+    watch.timed(job, 4000, 500.0)
+    now[0] += 10
+    watch.timed(job, 4000, 500.0)
+    (task,) = watch.bar.tasks
+    assert (task.completed, task.total) == (1000, 4000)
+    assert task.fields["told"] == f"{job.name}  100 B/s  0:00:30 left"

@@ -13,7 +13,7 @@ from everlong.evaluate.report import Table
 from everlong.evaluate.suites import SUITES, measure_suite
 from everlong.lab import Questions, make_plan, write_report
 from everlong.lab.answers import answers
-from everlong.lab.cell import INTERRUPTED, STATUS, check_cell, read_status, set_status
+from everlong.lab.cell import FINISHED, INTERRUPTED, STATUS, check_cell, read_status, set_status
 from everlong.lab.metrics import METRICS
 from everlong.lab.plan import CELLS
 from everlong.lab.results import Group, collect, load
@@ -52,6 +52,34 @@ def test_a_cell_holds_what_its_model_scores(asked):
         assert found[name]["chance"] == SUITES[name].chance
     assert found["speed"]["lengths"] == [128, 256]
     assert min(found["speed"]["decoding"]) > 0
+
+
+def test_speed_is_measured_seed_by_seed_when_all_is_trained(make, tmp_path, monkeypatch):
+    done = []
+
+    def timed(model, questions, advance):
+        states = [read_status(path)["state"] for path in (tmp_path / CELLS).iterdir()]
+        assert states == [FINISHED] * plan.cells
+        advance(sum(questions.lengths))
+        return {"lengths": list(questions.lengths)}
+
+    monkeypatch.setattr("everlong.lab.speeds.timed", timed)
+    monkeypatch.setattr(
+        "everlong.lab.grid.Watch.timed", lambda _, job, total, read: done.append((job.name, read / total))
+    )
+    plan = make_plan(make(metrics=("bits_per_byte", "speed"), questions=QUESTIONS), threads=1)
+    InProcess(plan, tmp_path)
+    assert [name.partition("-")[0] for name, _ in done] == ["linear", "window"] * 3
+    assert all("seed1000" not in name for name, _ in done)  # what only chose the learning rate
+    assert sum(share for _, share in done) == pytest.approx(1)
+
+    first = done.pop(0)[0]
+    status = read_status(tmp_path / CELLS / first)
+    del status["result"]["speed"]
+    (tmp_path / CELLS / first / STATUS).write_text(json.dumps(status))
+    done.clear()
+    InProcess(plan, tmp_path)
+    assert [name for name, _ in done] == [first]
 
 
 def test_the_report_tells_them_and_is_the_same_each_time(asked):

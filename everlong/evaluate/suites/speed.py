@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,16 +46,23 @@ def speed(model: LanguageModel, lengths: Sequence[int], *, seed: int = 0) -> lis
         ConfigError: a length is below 1, or there is none.
         ContextError: a length and the tokens decoded behind it are beyond the model's `context_limit`.
     """
+    with progress("speed", sum(lengths)) as advance:
+        return speeds(model, lengths, advance, seed=seed)
+
+
+def speeds(
+    model: LanguageModel, lengths: Sequence[int], advance: Callable[[float], None], *, seed: int = 0
+) -> list[Speed]:
+    """The same, for one who shows the progress: `advance` is called with the tokens just read."""
     check(
         len(lengths) > 0 and min(lengths) >= 1, "lengths", tuple(lengths), "must be at least 1 each, and at least one"
     )
     check_length(model, max(lengths) + STEPS)
-    with progress("speed", sum(lengths)) as advance:
-        return [_measured(model, length, torch.Generator().manual_seed(seed), advance) for length in lengths]
+    return [_measured(model, length, torch.Generator().manual_seed(seed), advance) for length in lengths]
 
 
 @torch.inference_mode()
-def _measured(model: LanguageModel, length: int, generator: torch.Generator, advance) -> Speed:
+def _measured(model: LanguageModel, length: int, generator: torch.Generator, advance: Callable[[float], None]) -> Speed:
     device, state = next(model.parameters()).device, None
     begun, piece = time.perf_counter(), min(PIECE, longest_call(model, 1))
     for start in range(0, length, piece):
