@@ -44,7 +44,6 @@ class MixtureOfDepths(Chooses, Part):
     """A part around a residual block that shows it the routed positions only. State: the block's, of those."""
 
     shown_share = "depths/share"
-    hints = {"router": Hint(matrix=False)}  # noqa: RUF012  # one row
 
     class Config(Part.Config):
         inner: Part.Config
@@ -55,6 +54,9 @@ class MixtureOfDepths(Chooses, Part):
         """g, what the router's score makes of the update: a name of `WEIGHTS`."""
         rule: Rule.Config = PredictorRule.Config()
         """Who is routed outside of training."""
+        router_learning_rate: float = 0.1
+        """Multiplier of the learning rate for w. Its steps add up over the whole width: at the rate that suits other
+        vectors, scores run to tens within a few hundred updates, and g to 0 or 1."""
 
     def __init__(self, config: MixtureOfDepths.Config) -> None:
         super().__init__()
@@ -65,6 +67,9 @@ class MixtureOfDepths(Chooses, Part):
             0 < capacity <= 1, "mixture_of_depths.capacity", capacity, "must be above 0 and at most 1; 0.125 is usual"
         )
         check(weight in WEIGHTS, "mixture_of_depths.weight", weight, suggest(str(weight), WEIGHTS))
+        rate = config.router_learning_rate
+        check(rate > 0, "mixture_of_depths.router_learning_rate", rate, "must be positive; 0.1 is usual")
+        self.hints = {"router": Hint(learning_rate=rate, matrix=False)}  # one row
         self.capacity, self.weigh = capacity, WEIGHTS[weight]
         self.router = nn.Linear(config.width, 1, bias=False)
         self.rule = config.rule.build(config.width)

@@ -113,7 +113,7 @@ def check_cell(folder: Path, cell: Cell) -> dict[str, Any] | None:
     """
     status = read_status(folder)
     if status is not None:
-        check_same(status["cell"], cell.to_dict(), folder, ConfigError)
+        check_same(everlong.config_from_dict(status["cell"]).to_dict(), cell.to_dict(), folder, ConfigError)
     return status
 
 

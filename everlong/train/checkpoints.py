@@ -24,7 +24,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from everlong.core.config import Config
+from everlong.core.config import Config, config_from_dict
 from everlong.core.disk import to_disk
 from everlong.core.errors import CheckpointError
 from everlong.train.plain import check_same, read_yaml, write_yaml
@@ -125,7 +125,8 @@ class Checkpoints:
                 continue
             for error in damaged:
                 _log.warning("%s; going back to %s", error, self.path(tried).name)
-            check_same(read_yaml(self.path(tried) / CONFIG), self.config.to_dict(), self.path(tried), CheckpointError)
+            theirs = config_from_dict(read_yaml(self.path(tried) / CONFIG))  # which has fields that are newer than it
+            check_same(theirs.to_dict(), self.config.to_dict(), self.path(tried), CheckpointError)
             return Opened(tried, self.path(tried), tuple(steps[len(steps) - len(damaged) :]))
         if damaged:
             told = "; ".join(str(error) for error in damaged)

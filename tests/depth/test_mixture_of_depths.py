@@ -260,6 +260,7 @@ class TestConfiguration:
         part = training_part()
         hints = {name: hint for name, _, hint in parameter_hints(part)}
         assert not hints["router.weight"].matrix
+        assert hints["router.weight"].learning_rate == 0.1
         assert not hints["rule.out.weight"].matrix
         assert hints["rule.input.weight"].matrix
 
@@ -276,6 +277,7 @@ class TestConfiguration:
             ({"capacity": 0.0}, "mixture_of_depths.capacity"),
             ({"capacity": 1.5}, "mixture_of_depths.capacity"),
             ({"weight": "cubic"}, "mixture_of_depths.weight"),
+            ({"router_learning_rate": 0.0}, "mixture_of_depths.router_learning_rate"),
             ({"inner": block(Attention.Config(**FULL))}, "mixture_of_depths.inner.width"),
             ({"rule": PredictorRule.Config(hidden=0)}, "rule.hidden"),
             ({"rule": RouterRule.Config(weight=0.0)}, "rule.weight"),

@@ -17,50 +17,26 @@ PREDICTOR = PredictorRule.Config()
 """The default rule of who is routed in a stream."""
 
 
-@family()
-@extending(transformer)
-def mod(
-    plain: LanguageModel.Config,
-    *,
-    every: int = 2,
-    capacity: float = 0.125,
-    weight: str = "sigmoid",
-    rule: Rule.Config = PREDICTOR,
-) -> LanguageModel.Config:
-    """Full causal attention; the last of every `every` blocks processes a share `capacity` of the positions."""
-    return routed(plain, every=every, capacity=capacity, weight=weight, rule=rule)
-
-
-@family()
-@extending(infini)
-def infini_mod(
-    plain: LanguageModel.Config,
-    *,
-    every: int = 2,
-    capacity: float = 0.125,
-    weight: str = "sigmoid",
-    rule: Rule.Config = PREDICTOR,
-) -> LanguageModel.Config:
-    """Infini-attention; the last of every `every` blocks processes a share `capacity` of the positions, and its
-    segments and memory hold those only."""
-    return routed(plain, every=every, capacity=capacity, weight=weight, rule=rule)
-
-
 def routed(
-    config: LanguageModel.Config,
+    plain: LanguageModel.Config,
     *,
-    every: int,
-    capacity: float,
-    weight: str,
-    rule: Rule.Config,
+    every: int = 2,
+    capacity: float = 0.125,
+    weight: str = "sigmoid",
+    rule: Rule.Config = PREDICTOR,
+    router_learning_rate: float = 0.1,
 ) -> LanguageModel.Config:
-    """The same stack, the last of every `every` blocks inside a Mixture-of-Depths."""
-    stack = cast(Stack.Config, config.body)
+    """The same stack, but the last of every `every` blocks processes a share `capacity` of the positions. Segments,
+    windows and memories in it hold those only."""
+    stack = cast(Stack.Config, plain.body)
     check(1 <= every <= len(stack.blocks), "every", every, f"must lie between 1 and the layers, {len(stack.blocks)}")
+    routing = {"capacity": capacity, "weight": weight, "rule": rule, "router_learning_rate": router_learning_rate}
     blocks = tuple(
-        MixtureOfDepths.Config(width=stack.width, inner=block, capacity=capacity, weight=weight, rule=rule)
-        if i % every == every - 1
-        else block
+        MixtureOfDepths.Config(width=stack.width, inner=block, **routing) if i % every == every - 1 else block
         for i, block in enumerate(stack.blocks)
     )
-    return config.replace(body=stack.replace(blocks=blocks))
+    return plain.replace(body=stack.replace(blocks=blocks))
+
+
+family("mod")(extending(transformer)(routed))
+family("infini-mod")(extending(infini)(routed))
