@@ -9,7 +9,7 @@ stand in the last segment, so that all that is right came through the memory. In
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name and one of them is asked for.
 
-Texts grow longer in three stages, from two segments on. The loss is that of the digits; at first also a tenth of that
+Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of that
 of all symbols, which teaches what they are, and later would ask the memory for the haystack.
 
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
@@ -74,9 +74,10 @@ class Stage:
 STAGES = (
     Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
     Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
-    Stage(steps=400, segments=(16, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
+    Stage(steps=600, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
 )
-"""The longest text of training has 64 segments of 16, 1,024 symbols: the training length."""
+"""The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
+what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
 
 
 @dataclass(frozen=True)

@@ -98,13 +98,13 @@ class Hint:
 
 def parameter_hints(model: nn.Module) -> Iterator[tuple[str, nn.Parameter, Hint]]:
     """Every parameter once, with its name and hint. Vectors and scalars never decay and are no matrices. Stacks of
-    matrices decay, as the matrices in them would; torch's Muon takes no stacks, so they are no matrices either."""
+    matrices are trained as the matrices in them would be."""
     seen: set[nn.Parameter] = set()
     for name, parameter, hint in _walk(model, "", Hint()):
         if parameter not in seen:
             seen.add(parameter)
-            decay, matrix = hint.decay and _holds_matrices(parameter), hint.matrix and parameter.ndim == 2
-            yield name, parameter, replace(hint, decay=decay, matrix=matrix)
+            matrices = _holds_matrices(parameter)
+            yield name, parameter, replace(hint, decay=hint.decay and matrices, matrix=hint.matrix and matrices)
 
 
 def _holds_matrices(parameter: nn.Parameter) -> bool:

@@ -6,7 +6,8 @@ not to be taken for a matrix between hidden spaces. The rate of a group is base 
     AdamW   Loshchilov & Hutter 2019, arXiv 1711.05101
     Tables  with sparse gradients have an optimizer of their own, whatever that of the rest: `RowwiseAdagrad`, or
             `RowAdam`
-    Muon    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, on hidden matrices, AdamW on the rest.
+    Muon    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, on hidden matrices and stacks of them
+            (`stack_muon.py`), AdamW on the rest.
             Its updates are scaled by 0.2 sqrt(max(A, B)) to the size of AdamW's (Liu et al. 2025, arXiv
             2502.16982, eq. 4), so that one learning rate and one weight decay serve both.
 """
@@ -24,6 +25,7 @@ from everlong.core.config import Config, Configurable, check
 from everlong.core.errors import CheckpointError
 from everlong.train.row_optimizer import RowOptimizer
 from everlong.train.rowwise_adagrad import RowwiseAdagrad
+from everlong.train.stack_muon import StackMuon
 
 Hinted = tuple[str, nn.Parameter, Hint]
 """A parameter's name, itself, and how it asks to be trained."""
@@ -188,9 +190,12 @@ class Muon(Optimizer):
     config: Muon.Config
 
     def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
-        matrices = [item for item in hinted if item[2].matrix]
+        single, stacks = ([item for item in hinted if item[2].matrix and item[1].ndim == ndim] for ndim in (2, 3))
         others = [item for item in hinted if not item[2].matrix]
-        check(bool(matrices), "optimizer", "Muon", "finds no hidden matrix in this model: use AdamW")
-        groups, momentum = self._grouped(matrices), self.config.momentum
-        muon = torch.optim.Muon(groups, momentum=momentum, adjust_lr_fn="match_rms_adamw")
-        return [muon, self._adamw(others)] if others else [muon]
+        check(bool(single or stacks), "optimizer", "Muon", "finds no hidden matrix in this model: use AdamW")
+        momentum, made = self.config.momentum, list[torch.optim.Optimizer]()
+        if single:
+            made.append(torch.optim.Muon(self._grouped(single), momentum=momentum, adjust_lr_fn="match_rms_adamw"))
+        if stacks:
+            made.append(StackMuon(self._grouped(stacks), momentum=momentum))
+        return [*made, self._adamw(others)] if others else made

@@ -203,20 +203,20 @@ class TestAccounting:
         assert active_parameter_count(ours) == parameter_count(dense) + routing
         assert parameter_count(ours) == active_parameter_count(ours) + 3 * 13 * 3 * 96 * 64
 
-    def test_stacks_decay_and_are_no_matrices(self) -> None:
+    def test_stacks_are_trained_as_the_matrices_in_them(self) -> None:
         hints = {name: hint for name, _, hint in parameter_hints(built())}
         assert hints["input.weight"].decay
-        assert not hints["input.weight"].matrix
+        assert hints["input.weight"].matrix
         assert not hints["router.weight"].matrix
         assert not hints["balance.bias_E"].decay
         assert hints["common.out.weight"].matrix
 
-    def test_muon_leaves_stacks_to_adamw(self) -> None:
+    def test_muon_takes_stacks(self) -> None:
         groups = Muon.Config().build(everlong.build("moe:nano")).groups()
         trained = {name: group for group in groups for name in group["parameters"]}
         stacks = [name for name in trained if name.endswith("feed_forward.input.weight") and ".0." not in name]
         assert stacks
-        assert all(trained[name]["optimizer"] == "AdamW" and trained[name]["weight_decay"] > 0 for name in stacks)
+        assert all(trained[name]["optimizer"] == "StackMuon" and trained[name]["weight_decay"] > 0 for name in stacks)
 
     def test_a_stack_scales_experts_down(self) -> None:
         """The last matrices of experts write into the residual stream, and are as much smaller as others."""
