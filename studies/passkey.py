@@ -9,8 +9,8 @@ stand in the last segment, so that all that is right came through the memory. In
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name and one of them is asked for.
 
-Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of that
-of all symbols, which teaches what they are, and later would ask the memory for the haystack.
+Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
+that of all symbols, which teaches what they are, and later would ask the memory for the haystack.
 
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
 before the last segment). A digit is right if it is the likeliest one after the right digits before it.

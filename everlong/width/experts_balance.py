@@ -52,8 +52,8 @@ class BiasBalance(Balance):
     """A bias on the choice, learnt from the load alone."""
 
     class Config(Balance.Config):
-        learning_rate: float = 1.0
-        """Multiplier of the bias's learning rate."""
+        learning_rate: float = 0.1
+        """Multiplier of the bias's learning rate: its steps are as large whatever the load, and scores lie within 1."""
         weight: float = 1e-3
         """Factor of the bias's gradient: so small that it does not count when gradients are clipped, while AdamW asks
         for no size."""
