@@ -41,13 +41,17 @@ class Attention(Part):
         position: Position | None
         """Position encoding of queries and keys."""
 
+        def __post_init__(self) -> None:
+            if self.kv_heads is None:
+                object.__setattr__(self, "kv_heads", self.heads)  # so that equal models have equal configurations
+
     def __init__(self, config: Attention.Config) -> None:
         super().__init__()
         check(config.width >= 1, "attention.width", config.width, "must be at least 1")
         check_divides(config.heads, config.width, "attention.heads", "attention.width")
-        self.width, self.heads = config.width, config.heads
-        self.kv_heads = config.heads if config.kv_heads is None else config.kv_heads
-        check_divides(self.kv_heads, self.heads, "attention.kv_heads", "attention.heads")
+        assert config.kv_heads is not None  # see __post_init__
+        check_divides(config.kv_heads, config.heads, "attention.kv_heads", "attention.heads")
+        self.width, self.heads, self.kv_heads = config.width, config.heads, config.kv_heads
         self.head = config.width // config.heads
         check(
             config.position is None or self.head % 2 == 0,

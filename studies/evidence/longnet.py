@@ -126,9 +126,12 @@ LONGNET = System(
                 Measure(
                     "Does the loss of the same ends fall with the length of what stands before?",
                     (
-                        "everlong compare studies/longnet.py",
-                        "everlong evaluate runs/longnet/cells/longnet.2048-*-seed0 --suite prompt-length "
-                        f"--lengths 128 256 512 1024 --json {PROMPTS}",
+                        "everlong train longnet:nano --override width=96 heads=4 hidden=216 "
+                        "'segment_lengths=[128,512,2048]' 'dilations=[1,2,4]' --window 2048 --batch 2 "
+                        "--optimizer muon --optimizer.learning-rate 0.01 --schedule wsd --schedule.decay 0.5 "
+                        "--steps 600 --out runs/longnet-2048",
+                        "everlong evaluate runs/longnet-2048 --suite prompt-length --lengths 128 256 512 1024 "
+                        f"--json {PROMPTS}",
                     ),
                     "confirmed if it falls from each length to the next, and in all by more than two standard errors; "
                     "refuted if it rises by as much; else not at this scale",

@@ -90,7 +90,7 @@ def test_is_frozen_and_keyword_only() -> None:
 
 
 def test_required_fields_have_no_default() -> None:
-    with pytest.raises(TypeError, match="kv_heads"):
+    with pytest.raises(TypeError, match="position"):
         Attention.Config(width=8, heads=2)  # type: ignore[call-arg]
 
 
