@@ -39,7 +39,7 @@ class Cell(Config):
     model: LanguageModel.Config
     training: Trainer.Config
     data: DataConfig
-    tokenizer: str | None
+    tokenizer: str | None = None
     held_out: HeldOut
     metrics: tuple[str, ...]
     questions: Questions | None = None
