@@ -12,6 +12,8 @@ from everlong.train import WSD, DataConfig, Muon, Trainer
 
 ROWS = 2**11
 """Of a table: small, so that a model without tables can have as many parameters."""
+LEARNING_RATES = (0.01, 0.03)
+"""To choose from: attention alone learns far better at the larger."""
 CONTENDERS: dict[str, dict[str, Any]] = {
     "everlong": {"layers": 4, "width": 64, "heads": 2, "state_size": 32, "rows": ROWS},
     "transformer": {},
@@ -32,7 +34,8 @@ def against(name: str, data: DataConfig) -> Study:
         Architecture(name=preset, preset=f"{preset}:nano", overrides=overrides)
         for preset, overrides in CONTENDERS.items()
     )
-    return study_on(name, data, tuple(contenders), (EqualFlops(tolerance=0.03), EqualParameters(tolerance=0.03)))
+    matching = (EqualFlops(tolerance=0.03), EqualParameters(tolerance=0.03))
+    return study_on(name, data, tuple(contenders), matching).replace(learning_rates=LEARNING_RATES)
 
 
 def study_on(
