@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
+import fcntl
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +19,6 @@ Loaded = TypeVar("Loaded")
 
 _ABANDONED = 24 * 3600.0
 """Seconds after which an unfinished folder is taken for one whose builder was killed."""
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 
 def default_cache() -> Path:
@@ -69,18 +68,25 @@ def _make(folder: Path, build: Callable[[Path], None], load: Callable[[Path], Lo
 
 
 def _publish(work: Path, folder: Path, load: Callable[[Path], Loaded | None]) -> None:
-    """Gives `work` the name `folder`, unless another builder was first and did well."""
-    while True:
-        try:
-            work.rename(folder)
-            return
-        except OSError as error:
-            if error.errno not in _TAKEN:
-                raise
-        if load(folder) is not None:
-            return
-        with tempfile.TemporaryDirectory(prefix=work.name, dir=folder.parent) as bin_, suppress(FileNotFoundError):
-            folder.rename(Path(bin_, "damaged"))  # unless another builder has just done so
+    """Gives `work` the name `folder`, unless another builder was first and did well. One builder at a time, or one
+    could clear away what another has just put in the place of what was damaged."""
+    with _alone(folder.parent):
+        if folder.exists():
+            if load(folder) is not None:
+                return
+            with tempfile.TemporaryDirectory(prefix=work.name, dir=folder.parent) as bin_:
+                folder.rename(Path(bin_, "damaged"))
+        work.rename(folder)
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    descriptor = os.open(home, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _sweep(home: Path) -> None:

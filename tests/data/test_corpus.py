@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import itertools
 import json
 import os
 import re
@@ -314,7 +315,18 @@ def test_builders_at_the_same_time_all_succeed(open_it, tmp_path: Path, monkeypa
         together.wait(timeout=60)
         fill(recipe, split)
 
+    def rename_slowly(path, target):
+        time.sleep(0.3 * next(cleared) if target.name == "damaged" else 0.2)
+        return rename(path, target)
+
+    def load_slowly(recipe, folder):
+        time.sleep(0.2)
+        return load(recipe, folder)
+
+    cleared, rename, load = itertools.count(), Path.rename, corpus_module._Recipe.load
     monkeypatch.setattr(corpus_module._Recipe, "_read", fill_together)
+    monkeypatch.setattr(corpus_module._Recipe, "load", load_slowly)
+    monkeypatch.setattr(cache_module.Path, "rename", rename_slowly)
     threads = [threading.Thread(target=lambda: found.append(open_it())) for _ in range(4)]
     for thread in threads:
         thread.start()
