@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from everlong.data import ByteCodec, Codec, TokenizerCodec
+from everlong.data import ByteCodec, Codec, Corpus, TokenizerCodec, open_corpus
+from tests.data.stored import FILES
 
 TEXT = ["def f(x):\n    return x + 1\n", "naïve café, “quoted” — Ελλάδα\n", "the same words, the same words\n"]
 
@@ -47,3 +48,19 @@ def fill() -> Callable[[Path, dict[str, bytes]], Path]:
         return folder
 
     return write
+
+
+@pytest.fixture
+def folder(tmp_path: Path, fill) -> Path:
+    return fill(tmp_path / "files", FILES)
+
+
+@pytest.fixture
+def open_it(folder: Path, tmp_path: Path) -> Callable[..., Corpus]:
+    """Opens the corpus of `folder`, a third of it held out."""
+
+    def open_with(sources=folder, **options) -> Corpus:
+        settings = {"codec": ByteCodec(), "validation_fraction": 0.3, "cache": tmp_path / "cache"}
+        return open_corpus(sources, **settings | options)
+
+    return open_with

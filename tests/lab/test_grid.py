@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -10,7 +11,7 @@ import pytest
 
 from everlong.core.errors import ConfigError, DataError
 from everlong.lab import TrainingBytes, make_plan
-from everlong.lab.cell import FAILED, FINISHED, INTERRUPTED, RUNNING, read_status, run_cell, set_status
+from everlong.lab.cell import FAILED, FINISHED, INTERRUPTED, RUNNING, STATUS, read_status, run_cell, set_status
 from everlong.lab.grid import Runner, Watch, run_grid
 from everlong.lab.plan import CELLS, Job
 from everlong.lab.worker import Telling
@@ -38,6 +39,14 @@ def test_too_few_documents_are_found_before_anything_is_trained(plan, tmp_path, 
 
 def test_what_is_finished_is_left_alone(finished, plan):
     assert InProcess(plan, finished).ran == []
+
+
+def test_fields_that_are_newer_than_a_cell_have_their_defaults(copied, plan):
+    for path in (copied / CELLS).iterdir():
+        status = read_status(path)
+        del status["cell"]["tokenizer"], status["cell"]["training"]["clip"]
+        (path / STATUS).write_text(json.dumps(status))
+    assert InProcess(plan, copied).ran == []
 
 
 def test_seeds_are_trained_at_the_rate_that_the_selection_half_prefers(finished, plan):

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from everlong.core.errors import CheckpointError
 from everlong.train import Checkpoints, Trainer
 from everlong.train.checkpoints import verify
+from everlong.train.plain import read_yaml
 
 FILES = [
     "config.yaml",
@@ -163,6 +164,16 @@ def test_another_configuration_is_refused_by_field(changes, fields, folder, conf
     assert caught.value.field == fields[0]
     assert caught.value.value == changes[fields[0]]
     assert all(field in str(caught.value) for field in fields)
+
+
+def test_fields_that_are_newer_than_a_checkpoint_have_their_defaults(folder, config, monkeypatch):
+    def older(path):
+        return {name: value for name, value in read_yaml(path).items() if name != "clip"}
+
+    monkeypatch.setattr("everlong.train.checkpoints.read_yaml", older)
+    assert opened(folder, config) == (4, ())
+    with pytest.raises(CheckpointError, match=r"clip = 0\.5"):
+        opened(folder, config.replace(clip=0.5))
 
 
 def test_the_newest_are_kept(folder, config):

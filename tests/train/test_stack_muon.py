@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+import everlong
+from everlong.train import Muon
 from everlong.train.stack_muon import StackMuon, orthogonal
 
 
@@ -38,3 +40,24 @@ def test_singular_values_come_near_one():
     found = torch.linalg.svdvals(orthogonal(torch.randn(5, 12, 20)).float())
     assert found.min() > 0.5
     assert found.max() < 1.3
+
+
+def test_what_it_remembers_goes_by_name_and_is_exact():
+    torch.manual_seed(0)
+    models = [everlong.build("moe:nano", layers=2, width=16, heads=1, experts=4) for _ in range(2)]
+    saved, fresh = (Muon.Config().build(model) for model in models)
+
+    def update(which: int) -> None:
+        generator = torch.Generator().manual_seed(1)
+        for parameter in models[which].parameters():
+            parameter.grad = torch.randn(parameter.shape, generator=generator)
+        (saved, fresh)[which].step(1.0)
+
+    update(0)
+    assert "momentum_buffer:body.blocks.1.feed_forward.input.weight" in saved.tensors()
+    models[1].load_state_dict(models[0].state_dict())
+    fresh.load({name: tensor.clone() for name, tensor in saved.tensors().items()}, saved.groups())
+    update(0)
+    update(1)
+    for name, parameter in models[0].named_parameters():
+        assert torch.equal(parameter, models[1].get_parameter(name)), name
