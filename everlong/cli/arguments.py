@@ -14,7 +14,7 @@ from everlong.core.config import config_from_dict
 from everlong.core.errors import ConfigError, DataError
 from everlong.model.language_model import LanguageModel
 from everlong.train import Run, load_run
-from everlong.train.session import default_device
+from everlong.train.precision import default_device
 
 Model = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET|RUN")]
 Preset = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PRESET")]

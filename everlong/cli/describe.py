@@ -14,6 +14,7 @@ from everlong.evaluate import describe as described
 from everlong.model.language_model import LanguageModel
 from everlong.train import Trainer
 from everlong.train.console import si
+from everlong.train.precision import Precision
 from everlong.train.run import read_run
 
 
@@ -24,7 +25,7 @@ def describe(
     override: Overrides = (),
     window: int | None = None,
     batch: int | None = None,
-    float32: bool = False,
+    precision: Precision | None = None,
 ) -> None:
     """Show a model part by part, and what it costs.
 
@@ -42,12 +43,13 @@ def describe(
         override: arguments of the preset to change, such as layers=4
         window: tokens of a row in training, and FLOPs are the mean over that many; the run's own, or 512
         batch: rows of a training batch; the run's own, or 16
-        float32: train in float32; otherwise in bfloat16 by autocast
+        precision: of matrix products in training; the run's own, or bfloat16 where this machine multiplies it natively
     """
     config, unit, training = _looked_up(model, override)
     window = training.window if window is None else window
     batch = training.batch if batch is None else batch
-    description = described(config, window=window, batch=batch, bfloat16=not float32)
+    precision = training.precision if precision is None else precision
+    description = described(config, window=window, batch=batch, precision=precision)
     show(("part", ">parameters", ">share", "settings"), _tree(description.tree, description.tree.parameters))
     say()
     show(("cost", ">", ""), _costs(description, unit))

@@ -2,7 +2,7 @@
 
 result = evaluate(model, corpus.validation)         # .bits_per_byte, .standard_error, .by_position
 rivals = baselines(corpus.validation, corpus.train)  # .each, .solid, .xz_primed
-about = describe(everlong.config("window:tiny"), window=512, batch=16, bfloat16=True)
+about = describe(everlong.config("window:tiny"), window=512, batch=16, precision="bfloat16")
 """
 
 from everlong.evaluate.bits_per_byte import BitsPerByte, ByPosition, evaluate, measure, ratio

@@ -14,6 +14,7 @@ from everlong.core.config import Config, check
 from everlong.core.part import Part
 from everlong.evaluate.memory import Memory, training_memory
 from everlong.model.language_model import LanguageModel
+from everlong.train.precision import Precision
 
 STREAMS = {"1K": 1 << 10, "32K": 1 << 15, "1M": 1 << 20, "1G": 1 << 30}
 """Lengths of stream, in tokens, at which the state is measured."""
@@ -50,13 +51,13 @@ class Description:
     """For training on `batch` rows of `window` tokens."""
 
 
-def describe(config: LanguageModel.Config, *, window: int, batch: int, bfloat16: bool) -> Description:
+def describe(config: LanguageModel.Config, *, window: int, batch: int, precision: Precision) -> Description:
     """Describes the model that a configuration builds.
 
     Args:
         window: T, tokens of a row in training.
         batch: rows of a training batch.
-        bfloat16: whether training computes in bfloat16 by autocast.
+        precision: of matrix products in training.
 
     Raises:
         ConfigError: the configuration cannot be built, or a size is below 1.
@@ -72,7 +73,7 @@ def describe(config: LanguageModel.Config, *, window: int, batch: int, bfloat16:
         flops_per_token=model.flops(window) / window,
         state_bytes={name: model.state_bytes(min(length, limit)) for name, length in STREAMS.items()},
         batch=batch,
-        memory=training_memory(config, window=window, batch=batch, bfloat16=bfloat16),
+        memory=training_memory(config, window=window, batch=batch, precision=precision),
     )
 
 

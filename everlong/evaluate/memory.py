@@ -29,6 +29,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from everlong.core.accounting import parameter_count, parameter_hints
 from everlong.model.language_model import LanguageModel
+from everlong.train.precision import Precision, autocast
 
 
 @dataclass(frozen=True)
@@ -47,22 +48,22 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + (self.activations or 0)
 
 
-def training_memory(config: LanguageModel.Config, *, window: int, batch: int, bfloat16: bool) -> Memory:
+def training_memory(config: LanguageModel.Config, *, window: int, batch: int, precision: Precision) -> Memory:
     """Memory for training with AdamW on batches of `batch` rows of `window` tokens; see the top of this file.
 
     Args:
-        bfloat16: compute in bfloat16 by autocast, while weights stay float32.
+        precision: of matrix products, while weights stay float32.
     """
     with FakeTensorMode():
         model = config.replace(context_limit=None).build().train()  # a limit is checked by looking at values
         tables = [parameter for _, parameter, hint in parameter_hints(model) if hint.sparse]
         weights, rows = parameter_count(model) * 4, sum(map(len, tables)) * 4
         dense = weights - sum(table.numel() for table in tables) * 4
-        activations = _saved_bytes(model, window, batch, bfloat16)
+        activations = _saved_bytes(model, window, batch, precision)
     return Memory(weights=weights, gradients=dense, optimizer=2 * dense + rows, activations=activations)
 
 
-def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) -> int | None:
+def _saved_bytes(model: LanguageModel, window: int, batch: int, precision: Precision) -> int | None:
     """Bytes that autograd keeps between the forward and the backward pass, beside the weights; `None` where the model
     looks at values, which fake tensors do not have."""
     known = {id(parameter.untyped_storage()) for parameter in model.parameters()}
@@ -77,7 +78,7 @@ def _saved_bytes(model: LanguageModel, window: int, batch: int, bfloat16: bool) 
     ids_BT = torch.zeros(batch, window, dtype=torch.long)
     with (
         torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor),
-        torch.autocast("cpu", torch.bfloat16, enabled=bfloat16),
+        autocast(torch.device("cpu"), precision),
     ):
         try:
             logits_BTV = model(ids_BT).logits

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import field
 from typing import Any
 
 import torch
@@ -15,8 +16,9 @@ from everlong.core.errors import ConfigError
 from everlong.core.state import detach
 from everlong.data import Batch
 from everlong.model.language_model import LanguageModel
-from everlong.train.objective import Precision, Predictor, Surprisal, autocast, surprisal
+from everlong.train.objective import Predictor, Surprisal, surprisal
 from everlong.train.optimizers import AdamW, Optimizer
+from everlong.train.precision import Precision, autocast, native_precision
 from everlong.train.progress import Update
 
 
@@ -37,8 +39,9 @@ class Learner:
         """Largest norm of the gradient; `None`: any."""
         accumulation: int = 1
         """Pieces that a batch is cut into, to save memory; the result is the same."""
-        precision: Precision = "bfloat16"
-        """Of matrix products; weights and their updates stay in float32."""
+        precision: Precision = field(default_factory=native_precision)
+        """Of matrix products; weights and their updates stay in float32. By default bfloat16 where the default device
+        multiplies it natively."""
         carry: bool = False
         """Rows continue where the last batch ended: the model hears from its past through its state, which the
         gradient does not follow (truncated backpropagation through time)."""

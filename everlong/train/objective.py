@@ -6,7 +6,7 @@ Legend: B batch rows, T positions, N = B T, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,6 @@ from torch import Tensor
 from everlong.core.span import by_part
 from everlong.data import IGNORED, Batch
 from everlong.model.language_model import Output
-
-Precision = Literal["float32", "bfloat16"]
-"""How matrix products are computed while weights stay as they are: as given, or in bfloat16 by autocast."""
 
 Predictor = Callable[..., Output]
 """A language model, or a compiled form of it."""
@@ -52,8 +49,3 @@ def surprisal(model: Predictor, batch: Batch, state: Any = None, *, carry: bool 
     logits_NV, targets_N = logits_BTV.flatten(0, 1).to(exact), batch.targets_BT.flatten()
     nats = F.cross_entropy(logits_NV, targets_N, ignore_index=IGNORED, reduction="sum")
     return Surprisal(nats, auxiliary, observed, after)
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The context that `precision` asks for. Inside one, each weight is cast once, however often it is used."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")

@@ -1,4 +1,4 @@
-"""Optimizers: torch's own AdamW and Muon, over groups of parameters that ask to be trained alike.
+"""Optimizers: torch's own AdamW, and Muon, over groups of parameters that ask to be trained alike.
 
 A part asks through `Hint` (see `core.accounting`): for a multiplier of the learning rate, for no weight decay, or
 not to be taken for a matrix between hidden spaces. The rate of a group is base * multiplier * schedule.
@@ -7,7 +7,7 @@ not to be taken for a matrix between hidden spaces. The rate of a group is base 
     Tables  with sparse gradients have an optimizer of their own, whatever that of the rest: `RowwiseAdagrad`, or
             `RowAdam`
     Muon    Jordan et al. 2024, https://kellerjordan.github.io/posts/muon, on hidden matrices and stacks of them
-            (`stack_muon.py`), AdamW on the rest.
+            (`matrix_muon.py`), AdamW on the rest.
             Its updates are scaled by 0.2 sqrt(max(A, B)) to the size of AdamW's (Liu et al. 2025, arXiv
             2502.16982, eq. 4), so that one learning rate and one weight decay serve both.
 """
@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from everlong.core.accounting import Hint, parameter_hints
 from everlong.core.config import Config, Configurable, check
 from everlong.core.errors import CheckpointError
+from everlong.train.matrix_muon import MatrixMuon
 from everlong.train.row_optimizer import RowOptimizer
 from everlong.train.rowwise_adagrad import RowwiseAdagrad
-from everlong.train.stack_muon import StackMuon
 
 Hinted = tuple[str, nn.Parameter, Hint]
 """A parameter's name, itself, and how it asks to be trained."""
@@ -190,12 +190,7 @@ class Muon(Optimizer):
     config: Muon.Config
 
     def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
-        single, stacks = ([item for item in hinted if item[2].matrix and item[1].ndim == ndim] for ndim in (2, 3))
-        others = [item for item in hinted if not item[2].matrix]
-        check(bool(single or stacks), "optimizer", "Muon", "finds no hidden matrix in this model: use AdamW")
-        momentum, made = self.config.momentum, list[torch.optim.Optimizer]()
-        if single:
-            made.append(torch.optim.Muon(self._grouped(single), momentum=momentum, adjust_lr_fn="match_rms_adamw"))
-        if stacks:
-            made.append(StackMuon(self._grouped(stacks), momentum=momentum))
-        return [*made, self._adamw(others)] if others else made
+        matrices, others = ([item for item in hinted if item[2].matrix == matrix] for matrix in (True, False))
+        check(bool(matrices), "optimizer", "Muon", "finds no hidden matrix in this model: use AdamW")
+        muon = MatrixMuon(self._grouped(matrices), momentum=self.config.momentum)
+        return [muon, self._adamw(others)] if others else [muon]

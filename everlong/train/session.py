@@ -19,6 +19,7 @@ from everlong.train.ahead import Ahead
 from everlong.train.allocator import keep_freed_memory
 from everlong.train.callbacks import Callback, JsonLines
 from everlong.train.checkpoints import Checkpoints
+from everlong.train.precision import default_device, dtype_of
 from everlong.train.progress import Result
 from everlong.train.randomness import seed_all
 from everlong.train.roofline import matmul_rate
@@ -97,19 +98,12 @@ def _ask_for_rows(model: LanguageModel, batch: Batch) -> None:
     prefetch(model, Span.plain_from(batch.ids_BT))
 
 
-def default_device() -> torch.device:
-    """The accelerator, if there is one."""
-    found = torch.accelerator.current_accelerator(check_available=True)
-    return torch.device("cpu") if found is None else found
-
-
 def _trainer(
     config: RunConfig, corpus: Corpus, folder: Path, callbacks: Sequence[Callback], device: torch.device
 ) -> Trainer:
     """Everything that a run is made of, under its seed."""
     training = config.training
-    dtype = torch.bfloat16 if training.precision == "bfloat16" else torch.float32
-    roofline = matmul_rate(dtype, device)
+    roofline = matmul_rate(dtype_of(training.precision), device)
     seed_all(training.seed)
     model = config.model.build().to(device)
     window, batch = training.window, training.batch

@@ -11,7 +11,8 @@ from everlong.core.config import check
 from everlong.data import Batch, Loader, TokenStore
 from everlong.model.language_model import LanguageModel
 from everlong.train.callbacks import Callback
-from everlong.train.objective import Precision, autocast, surprisal
+from everlong.train.objective import surprisal
+from everlong.train.precision import Precision, autocast
 from everlong.train.progress import Record, Step, bits_per_byte
 
 

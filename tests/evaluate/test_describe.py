@@ -18,7 +18,7 @@ SHAPE = {"layers": 3, "width": 32, "heads": 4}
 
 
 def described(config: LanguageModel.Config, window: int = 64) -> Description:
-    return describe(config, window=window, batch=2, bfloat16=False)
+    return describe(config, window=window, batch=2, precision="float32")
 
 
 def nodes(node: Node) -> Iterator[Node]:
@@ -95,4 +95,4 @@ def test_nothing_is_allocated():
 @pytest.mark.parametrize(("name", "change"), [("window", {"window": 0}), ("batch", {"batch": 0})])
 def test_sizes_below_one_are_refused(name, change):
     with pytest.raises(ConfigError, match=name):
-        describe(everlong.config("linear:nano"), **{"window": 8, "batch": 1, "bfloat16": False, **change})
+        describe(everlong.config("linear:nano"), **{"window": 8, "batch": 1, "precision": "float32", **change})

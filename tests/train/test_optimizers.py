@@ -56,7 +56,7 @@ def test_adamw_groups_by_hint():
 
 def test_muon_takes_hidden_matrices_only():
     assert grouped(Muon.Config(weight_decay=0.3).build(Tied())) == {
-        ("Muon", 1.0, 0.3): ["one.weight", "gate.mix"],
+        ("MatrixMuon", 1.0, 0.3): ["one.weight", "gate.mix"],
         ("AdamW", 0.2, 0.0): ["gate.table"],
         ("AdamW", 1.0, 0.0): ["gate.scale"],
     }
@@ -66,7 +66,7 @@ def test_muon_leaves_embedding_and_head_to_adamw(small):
     groups = grouped(Muon.Config().build(small()))
     assert groups["AdamW", 1.0, 0.0][0] == "embedding.weight"
     assert groups["AdamW", 1.0, 0.1] == ["head.weight"]
-    assert all("body.blocks" in name for name in groups["Muon", 1.0, 0.1])
+    assert all("body.blocks" in name for name in groups["MatrixMuon", 1.0, 0.1])
 
 
 @pytest.mark.parametrize("config", [AdamW.Config(), Muon.Config()])

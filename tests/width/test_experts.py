@@ -216,7 +216,7 @@ class TestAccounting:
         trained = {name: group for group in groups for name in group["parameters"]}
         stacks = [name for name in trained if name.endswith("feed_forward.input.weight") and ".0." not in name]
         assert stacks
-        assert all(trained[name]["optimizer"] == "StackMuon" and trained[name]["weight_decay"] > 0 for name in stacks)
+        assert all(trained[name]["optimizer"] == "MatrixMuon" and trained[name]["weight_decay"] > 0 for name in stacks)
 
     def test_a_stack_scales_experts_down(self) -> None:
         """The last matrices of experts write into the residual stream, and are as much smaller as others."""
