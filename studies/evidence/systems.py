@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from everlong.cli.tables import memory
 from everlong.lab.results import Group
@@ -21,11 +21,17 @@ def systems(kept: Kept) -> str:
         return f"What each costs and reaches is not measured yet; `everlong compare studies/{STUDY}.py` does it."
     lead = (
         f"At equal FLOPs per byte ({models(results, *groups)}; [report](studies/results/{STUDY}/report.md), "
-        f"`everlong compare studies/{STUDY}.py`), with 95% intervals over seeds and documents:"
+        f"`everlong compare studies/{STUDY}.py`), with 95% intervals over seeds and documents; {_threads(groups)}:"
     )
     rows = sorted(groups, key=lambda group: group.interval.estimate if group.interval else float("inf"))
     lines = [COLUMNS, ["---"] * len(COLUMNS), *(list(_row(group)) for group in rows)]
     return "\n".join([lead, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def _threads(groups: Sequence[Group]) -> str:
+    """With how many speeds were taken."""
+    counts = sorted({run["threads"] for group in groups for run in group.runs.values()})
+    return "speeds with " + " or ".join("one thread" if count == 1 else f"{count} threads" for count in counts)
 
 
 def _row(group: Group) -> Iterator[str]:
