@@ -3,7 +3,7 @@
 import sys
 from importlib import import_module
 
-ALL = ("training", "decode", "dilated", "mamba", "mod", "experts", "infini", "table")
+ALL = ("training", "precision", "decode", "dilated", "mamba", "mod", "experts", "infini", "table")
 
 for name in sys.argv[1:] or ALL:
     import_module(f"benchmarks.{name}").main()

@@ -1,4 +1,5 @@
-"""Training `transformer:tiny` on windows of 512 bytes in bfloat16, on the standard library's sources.
+"""Training `transformer:tiny` on windows of 512 bytes, on the standard library's sources, in the precision that the
+machine multiplies natively; results are kept by its name.
 
 utilisation    a step's declared FLOPs in matrix products alone, against the step, in turn: how much of the
                machine's matmul rate the training reaches; with and without document borders in the windows
@@ -23,9 +24,13 @@ from everlong.data import Batch, ByteCodec, Loader
 from everlong.train import DataConfig, Trainer
 from everlong.train.allocator import keep_freed_memory
 from everlong.train.learner import Learner
+from everlong.train.precision import autocast, dtype_of, native_precision
 
+CPU = torch.device("cpu")
 PRESET = "transformer:tiny"
-SETTINGS = Trainer.Config(steps=40, window=512, batch=16, evaluate_every=None, checkpoint_every=None)
+SETTINGS = Trainer.Config(
+    precision=native_precision(CPU), steps=40, window=512, batch=16, evaluate_every=None, checkpoint_every=None
+)
 SIDE = 1024  # of the square matrices that stand for the roofline
 
 
@@ -33,7 +38,10 @@ def main() -> None:
     """Times all of it and keeps the result."""
     keep_freed_memory()  # as `everlong.train.train` does
     loader = Loader(DataConfig().open(ByteCodec()).train, window=SETTINGS.window, batch=SETTINGS.batch, seed=0)
-    record("training", {"utilisation": utilisation(loader), "overhead": overhead(loader), **share(loader)})
+    record(
+        f"training_{SETTINGS.precision}",
+        {"utilisation": utilisation(loader), "overhead": overhead(loader), **share(loader)},
+    )
 
 
 def utilisation(loader: Loader) -> dict[str, Any]:
@@ -72,8 +80,8 @@ def _with_borders(loader: Loader) -> Batch:
 
 
 def _products(flops: int) -> Callable[[], None]:
-    """Square matrix products in bfloat16 that take this many FLOPs, to the next whole one."""
-    a, b = (torch.randn(SIDE, SIDE).bfloat16() for _ in range(2))
+    """Square matrix products that take this many FLOPs, to the next whole one."""
+    a, b = (torch.randn(SIDE, SIDE).to(dtype_of(SETTINGS.precision)) for _ in range(2))
     out = torch.empty_like(a)
 
     def run() -> None:
@@ -89,7 +97,7 @@ def _written_out(batch: Batch) -> Callable[[], None]:
     optimizer = torch.optim.AdamW(model.parameters(), lr=SETTINGS.optimizer.learning_rate, fused=True)
 
     def run() -> None:
-        with torch.autocast("cpu", torch.bfloat16):
+        with autocast(CPU, SETTINGS.precision):
             logits_BTV = model(batch.ids_BT, documents=batch.documents_BT).logits
             loss = F.cross_entropy(logits_BTV.flatten(0, 1).float(), batch.targets_BT.flatten())
         loss.backward()
