@@ -106,6 +106,7 @@ class Findings:
             "steps": self.training.step,
             "bytes_seen": self.training.bytes_seen,
             "parameters": parameter_count(self.run.model),
+            "precision": self.run.config.training.precision,
             "roundtrip_ok": self.trip.restored,
             "roundtrip": {"file": self.file, **asdict(self.trip)},
             "everlong": everlong.__version__,

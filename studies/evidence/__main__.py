@@ -1,11 +1,11 @@
-"""Writes docs/evidence.md, and the table of systems in README.md."""
+"""Writes docs/evidence.md, and the pieces of README.md that come from results."""
 
 from everlong.evaluate.output import write_text
 from studies.evidence.kept import ROOT, Kept
 from studies.evidence.page import page
-from studies.evidence.systems import put, systems
+from studies.evidence.readme import readme
 
 README = ROOT / "README.md"
 
 write_text(ROOT / "docs" / "evidence.md", page(Kept()))
-write_text(README, put(README.read_text(encoding="utf-8"), systems(Kept())))
+write_text(README, readme(README.read_text(encoding="utf-8"), Kept()))

@@ -10,7 +10,6 @@ from everlong.train.console import si
 from studies.evidence.kept import Kept, models
 
 STUDY = "table"
-BEGIN, END = "<!-- systems:begin -->", "<!-- systems:end -->"
 COLUMNS = ("system", "bits per byte", "parameters", "state after 1 MB", "reads, bytes/s", "writes, bytes/s", "recall")
 
 
@@ -49,10 +48,3 @@ def _mean(group: Group, metric: str, field: str) -> float:
     """At the greatest length, over the seeds."""
     found = [run[metric][field][-1] for run in group.runs.values()]
     return sum(found) / len(found)
-
-
-def put(text: str, block: str) -> str:
-    """A page with the block between its two marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{block}\n{END}{after}"

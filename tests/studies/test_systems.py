@@ -1,17 +1,12 @@
-"""README's table of systems is what the big table says."""
+"""The table of systems is what the big table says."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from studies.evidence.kept import ROOT, Kept
-from studies.evidence.systems import BEGIN, END, put, systems
+from studies.evidence.kept import Kept
+from studies.evidence.systems import systems
 from tests.studies.made import Made
-
-
-def test_the_readme_has_it() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert put(text, systems(Kept())) == text, "write it anew: python -m studies.evidence"
 
 
 def test_without_results_it_tells_the_command(tmp_path: Path) -> None:
@@ -34,8 +29,3 @@ def test_rows_hold_what_was_measured_best_first(tmp_path: Path) -> None:
     assert [line.split(" | ")[0] for line in lines[-2:]] == ["| `other`", "| `one`"]
     assert lines[-2].endswith("| 1.5 k | 2 KiB | 12.3 k | 67 | 25% |")
     assert lines[-2].split(" | ")[1].startswith("1.5")
-
-
-def test_only_what_is_between_the_marks_changes() -> None:
-    text = f"before\n{BEGIN}\nold\n{END}\nafter {END}"
-    assert put(text, "new") == f"before\n{BEGIN}\nnew\n{END}\nafter {END}"
