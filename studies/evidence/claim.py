@@ -62,6 +62,8 @@ class System:
     page: str
     """Its page in docs/."""
     claims: tuple[Claim, ...]
+    says: str = "The paper"
+    """Whose figures its claims are."""
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:

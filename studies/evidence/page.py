@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from studies.evidence.claim import Claim, Finding, Measure, System, Verdict, together
+from studies.evidence.composition import EVERLONG
 from studies.evidence.engram import ENGRAM
 from studies.evidence.hnet import HNET
 from studies.evidence.infini import INFINI
@@ -14,14 +15,14 @@ from studies.evidence.mamba import MAMBA
 from studies.evidence.megabyte import MEGABYTE
 from studies.evidence.mixture_of_depths import MIXTURE_OF_DEPTHS
 
-SYSTEMS: tuple[System, ...] = (LONGNET, INFINI, MIXTURE_OF_DEPTHS, MEGABYTE, MAMBA, HNET, ENGRAM)
+SYSTEMS: tuple[System, ...] = (LONGNET, INFINI, MIXTURE_OF_DEPTHS, MEGABYTE, MAMBA, HNET, ENGRAM, EVERLONG)
 
 LEAD = """\
 # Evidence
 
-What the papers say in their headlines, and what was found here. This page is written by `python -m studies.evidence`
-from the results that are kept in `benchmarks/results` and `studies/results`; every verdict follows from them by the
-rule that stands beside it, and none is typed in.
+What the papers say in their headlines, and what was found here; at the end, what this library says of its own preset.
+The page is written by `python -m studies.evidence` from the results that are kept in `benchmarks/results` and
+`studies/results`; every verdict follows from them by the rule that stands beside it, and none is typed in.
 
 All models here are far smaller than those of the papers; each entry tells its scale, and a verdict is one of that
 scale: *confirmed* and *refuted* say what these models do, and nothing of the paper's own; *not at this scale* says that
@@ -65,7 +66,7 @@ def _anchor(system: System, claim: Claim) -> str:
 
 def _claim(system: System, claim: Claim, found: list[tuple[Measure, Finding | None]]) -> Iterator[str]:
     yield f"### {_title(system, claim)}"
-    yield f"The paper: {claim.paper}. Verdict: **{_verdict(found)}**."
+    yield f"{system.says}: {claim.paper}. Verdict: **{_verdict(found)}**."
     for measure, finding in found:
         yield "\n".join(_measure(measure, finding))
 

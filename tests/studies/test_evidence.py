@@ -38,8 +38,9 @@ HEADLINES = {
         "Offload costs under three per cent",
         "Gain in long contexts",
     },
+    "Everlong": {"Better than what it is made of"},
 }
-"""What the papers say in their headlines: each must have an entry."""
+"""What the papers say in their headlines, and what is claimed here: each must have an entry."""
 
 
 def test_no_claim_lacks_an_entry() -> None:
@@ -333,3 +334,11 @@ def test_power_law(made: Made, law: Callable[[float], float], verdict: Verdict) 
     made.study("longnet_scaling", bits, runs=runs, matching={name: name for name in sizes})
     made.rewrite("longnet_scaling", lambda plan: longnet_of(int(plan["architecture"][-1])))
     assert made.judged("LongNet", "Power law").verdict is verdict
+
+
+@pytest.mark.parametrize(("nearest", "verdict"), [(2.0, CONFIRMED), (1.5, NOT_HERE), (1.2, REFUTED)])
+def test_the_composition_is_judged_by_what_comes_nearest(made: Made, nearest: float, verdict: Verdict) -> None:
+    made.study("against", {"everlong": 1.5, "transformer": 3.0, "engram": nearest})
+    found = made.judged("Everlong", "Better than what it is made of")
+    assert found.verdict == verdict
+    assert "less engram, the nearest" in found.told
