@@ -37,8 +37,8 @@ def _nearest(groups: Sequence[Group]) -> tuple[Interval, str]:
 
 def _measure(text: str, study: str) -> Measure:
     return Measure(
-        f"On {text}, does it need fewer bits than the transformer, Mamba-2, the hybrid, Engram and experts, each at its "
-        "own learning rate?",
+        f"On {text}, does it need fewer bits than the transformer, Mamba-2, the hybrid, Engram and experts, each at "
+        "its own learning rate?",
         (f"everlong compare studies/{study}.py",),
         "of all differences from it, by the one whose interval reaches highest: confirmed below 0, refuted above, not "
         "at this scale if it holds 0",
