@@ -54,12 +54,12 @@ def models(results: Results, *groups: Group) -> str:
     sizes = [group.plan["cost"]["non_embedding"] for group in groups]
     seen = max(group.plan["bytes"] for group in groups)
     seeds = min(len(group.runs) for group in groups)
-    data = ", ".join(map(_corpus, results.study["data"]["sources"])) or "Python's standard library"
+    data = ", ".join(map(corpus, results.study["data"]["sources"])) or "Python's standard library"
     span = f"{min(sizes):,}" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,}"
     return f"{span} parameters without embedding, {seen:,} bytes to learn from ({data}), {seeds} seeds"
 
 
-def _corpus(source: str) -> str:
+def corpus(source: str) -> str:
     """What a path of the data is called: a fetched corpus by its name, anything else by its file or folder."""
     path = Path(source)
     return path.parent.name.rpartition("-")[0] if path.parent.parent.name == "fetched" else path.name

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studies.evidence.claim import Verdict, together
-from studies.evidence.kept import ROOT, Kept
+from studies.evidence.kept import ROOT, Kept, corpus
 from studies.evidence.page import SYSTEMS, page
 from tests.studies.made import Made, dilated, longnet_of, mamba, megabyte, offload, passkey, sampling, stream
 
@@ -342,3 +342,8 @@ def test_the_composition_is_judged_by_what_comes_nearest(made: Made, nearest: fl
     found = made.judged("Everlong", "Better than what it is made of")
     assert found.verdict == verdict
     assert "less engram, the nearest" in found.told
+
+
+def test_data_is_called_by_its_corpus() -> None:
+    assert corpus("~/.cache/everlong/fetched/dictionary-70f8094d/train") == "dictionary"
+    assert corpus("data/src") == "src"
