@@ -251,7 +251,7 @@ class TestConfiguration:
     def test_training_memory_is_that_of_routed_positions(self) -> None:
         """Known from shapes alone, without looking into a tensor."""
         dense, ours = (
-            training_memory(everlong.config(f"{family}:nano"), window=256, batch=2, bfloat16=True).activations
+            training_memory(everlong.config(f"{family}:nano"), window=256, batch=2, precision="bfloat16").activations
             for family in ("transformer", "mod")
         )
         assert ours < dense
