@@ -8,6 +8,7 @@ import torch
 
 import everlong
 from everlong.evaluate.suites.measured import wilson
+from everlong.model.presets.infini import UPDATES
 from everlong.sequence.infini import InfiniAttention
 from studies.evidence.claim import Claim, Finding, Measure, System, Verdict
 from studies.evidence.kept import Kept, machine
@@ -139,7 +140,7 @@ INFINI = System(
             (
                 Measure(
                     "How far beyond the length of training is a key recalled?",
-                    ("python -m studies.passkey --update delta_stable", "python -m studies.passkey --update linear"),
+                    tuple(f"python -m studies.passkey --update {update}" for update in UPDATES),
                     f"by the best update: confirmed if {RECALLED:.0%} of the digits or more are recalled at every "
                     "depth "
                     "and length up to 1e6; partly, up to eight times the longest text of training; else not at this "
