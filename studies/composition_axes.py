@@ -19,8 +19,7 @@ from everlong.lab import Architecture, EqualFlops, Study
 from everlong.model.language_model import LanguageModel
 from everlong.model.presets import arguments
 from everlong.model.presets.composed import everlong
-from everlong.model.presets.engram import stack_of, with_memory, with_ngram_heads
-from everlong.model.presets.hnet import hnet, spacebyte
+from everlong.model.presets.engram import stack_of
 from everlong.model.presets.registry import extending, family
 from everlong.model.stack import Block
 from everlong.sequence.attention import WindowAttention
@@ -30,9 +29,10 @@ from everlong.train import DataConfig
 
 STAGE = runpy.run_path(str(Path(__file__).with_name("composition.py")))
 SHAPE, study_on = STAGE["SHAPE"], STAGE["study_on"]
+remembering = runpy.run_path(str(Path(__file__).with_name("hierarchies.py")))["remembering"]
 
 PRESET = arguments("everlong:nano")
-TABLES = {name: PRESET[name] for name in ("orders", "rows", "row_width")}
+TABLES = {"memory_layers": (0,), **{name: PRESET[name] for name in ("orders", "rows", "row_width")}}
 HEADS = {"orders": PRESET["ngram_heads"], "window": PRESET["ngram_window"]}
 OUTER = {"outer_width": SHAPE["width"]}
 
@@ -67,20 +67,6 @@ def routed(plain: LanguageModel.Config) -> LanguageModel.Config:
     )
 
 
-@family("everlong-spaces")
-@extending(spacebyte)
-def spaces(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """Chunks at spaces, with the preset's memory around them."""
-    return remembering(plain)
-
-
-@family("everlong-learned")
-@extending(hnet)
-def learned(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """Learned chunks, with the preset's memory around them."""
-    return remembering(plain)
-
-
 def attending(plain: LanguageModel.Config, other: Callable[[int, dict[str, Any]], Part.Config]) -> LanguageModel.Config:
     """The preset with another attention, made from the length of its window and its shape."""
 
@@ -101,25 +87,22 @@ def with_blocks(plain: LanguageModel.Config, change: Callable[[Block.Config], Pa
     return plain.replace(body=stack.replace(blocks=tuple(blocks)))
 
 
-def remembering(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """A hierarchy with the preset's memory at the level of bytes."""
-    return with_ngram_heads(with_memory(plain, memory_layers=(0,), **TABLES), **HEADS)
+remembering("everlong", memory=TABLES, heads=HEADS)
 
-
-ARMS: dict[str, dict[str, Any]] = {
-    "everlong": SHAPE,
-    "everlong-infini": SHAPE,
-    "everlong-dilated": SHAPE,
-    "everlong-routed": SHAPE,
-    "everlong-spaces": OUTER,
-    "everlong-learned": OUTER,
+ARMS: dict[str, tuple[str, dict[str, Any]]] = {
+    "everlong": ("everlong", SHAPE),
+    "infini": ("everlong-infini", SHAPE),
+    "dilated": ("everlong-dilated", SHAPE),
+    "routed": ("everlong-routed", SHAPE),
+    "spaces": ("spaces-everlong", {**OUTER, "outer_heads": SHAPE["heads"]}),
+    "learned": ("learned-everlong", OUTER),
 }
 """Families, and what is changed in them."""
 
 
 def study() -> Study:
     arms = (
-        Architecture(name=name.rpartition("-")[2], preset=f"{name}:nano", overrides=overrides)
-        for name, overrides in ARMS.items()
+        Architecture(name=name, preset=f"{preset}:nano", overrides=overrides)
+        for name, (preset, overrides) in ARMS.items()
     )
     return study_on("composition_axes", DataConfig(validation_fraction=0.1), tuple(arms), (EqualFlops(tolerance=0.03),))

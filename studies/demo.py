@@ -11,10 +11,7 @@ from typing import Any
 
 from everlong.evaluate.demo import DEMO, run_demo
 from everlong.evaluate.output import write_json
-from everlong.model.language_model import LanguageModel
-from everlong.model.presets.engram import with_memory, with_ngram_heads
-from everlong.model.presets.hnet import hnet, spacebyte
-from everlong.model.presets.registry import extending, family
+from studies.hierarchies import remembering
 
 MINUTES = 2.5
 KEPT = Path("studies", "results", "demo", "summary.json")
@@ -23,24 +20,7 @@ HEADS = DEMO.overrides["ngram_heads"]
 OUTER = {"outer_width": DEMO.overrides["width"], "width": 192, "heads": 2, "layers": 1}
 
 
-@family("spaces-demo")
-@extending(spacebyte)
-def spaces(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """Chunks at spaces, with the demo's memory around them."""
-    return remembering(plain)
-
-
-@family("learned-demo")
-@extending(hnet)
-def learned(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """Learned chunks, with the demo's memory around them."""
-    return remembering(plain)
-
-
-def remembering(plain: LanguageModel.Config) -> LanguageModel.Config:
-    """A model with the demo's memory at the level of bytes."""
-    return with_ngram_heads(with_memory(plain, **MEMORY), orders=HEADS, window=4096)
-
+remembering("demo", memory=MEMORY, heads={"orders": HEADS, "window": 4096})
 
 CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
     "demo": (DEMO.preset, DEMO.overrides),
