@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
@@ -18,9 +17,9 @@ from everlong.evaluate.output import write_text
 from everlong.evaluate.report import Table
 from everlong.lab.markdown import Drawing, Piece, markdown
 from everlong.lab.plots import lines
+from studies.passkey_runs import Run, alike, is_plain, mean_digits, pooled
 
 FOLDER = Path("studies/results/passkey")
-Run = dict[str, Any]
 
 
 def write(folder: Path = FOLDER) -> Path:
@@ -44,16 +43,16 @@ def write(folder: Path = FOLDER) -> Path:
 def pieces(runs: Sequence[Run]) -> Iterator[Piece]:
     """Tables and figures; of no kind of run that there is none of."""
     whole = [run for run in runs if run["settings"]["ablation"] == "none"]
-    plain = [run for run in whole if _is_plain(run)]
+    plain = [kind for kind in alike(whole) if is_plain(kind[0])]
     yield _by_length("Digits by length", whole)
-    curves = {run["settings"]["update"]: _points(run) for run in plain}
-    caption = "One key in a haystack that repeats itself; mean over three depths of the key."
+    curves = {kind[0]["settings"]["update"]: _points(pooled(kind)) for kind in plain}
+    caption = "One key in a haystack that repeats itself; mean over three depths of the key, and over seeds."
     yield Drawing("Digits by length, drawn", lines(curves, "symbols", "digits that are right", 2), caption, "lengths")
     yield _by_depth(whole)
-    for run in plain:
-        name = run["settings"]["update"]
-        step_S = [told["step"] for told in run["curve"]]
-        drawn = plots.gates(step_S, np.array([told["gates"] for told in run["curve"]]))
+    for first, *_ in plain:
+        name = first["settings"]["update"]
+        step_S = [told["step"] for told in first["curve"]]
+        drawn = plots.gates(step_S, np.array([told["gates"] for told in first["curve"]]))
         yield Drawing(f"Gates of {name}", drawn, "sigmoid(beta) of every head over training.", f"gates-{name}")
     ablated = [run for run in runs if run not in whole]
     if ablated:
@@ -62,10 +61,24 @@ def pieces(runs: Sequence[Run]) -> Iterator[Piece]:
 
 
 def _by_length(title: str, runs: Sequence[Run]) -> Table:
-    lengths = sorted({length for run in runs for length in _means(run)})
-    rows = [(_name(run), *(_percent(_means(run).get(length)) for length in lengths), _gates(run)) for run in runs]
-    caption = "Mean over the depths of the key; and between what the gates ended, over layers and heads."
+    lengths = sorted({length for run in runs for length in mean_digits(run)})
+    rows = [
+        (name, *(_percent(mean_digits(run).get(length)) for length in lengths), _gates(run))
+        for name, run in _with_means(runs)
+    ]
+    caption = (
+        "Mean over the depths of the key; and between what the gates ended, over layers and heads. *All seeds*: their "
+        "texts together, and the gates of the first."
+    )
     return Table(title, ("run", *(f"{length:,}" for length in lengths), "gates"), rows, caption)
+
+
+def _with_means(runs: Sequence[Run]) -> Iterator[tuple[str, Run]]:
+    """Runs with their names; behind those that are alike, all of them together."""
+    for kind in alike(runs):
+        yield from ((_name(run), run) for run in kind)
+        if len(kind) > 1:
+            yield f"{_name(kind[0])}, all seeds", pooled(kind)
 
 
 def _by_depth(runs: Sequence[Run]) -> Table:
@@ -101,20 +114,12 @@ def _name(run: Run) -> str:
     told += [settings["ablation"]] if settings["ablation"] != "none" else []
     told += ["random haystack"] if settings["haystack"] == "random" else []
     told += [f"{settings['keys']} keys"] if settings["keys"] > 1 else []
+    told += [f"seed {settings['seed']}"] if settings["seed"] else []
     return ", ".join(told)
 
 
-def _is_plain(run: Run) -> bool:
-    return run["settings"]["haystack"] == "repetitive" and run["settings"]["keys"] == 1
-
-
-def _means(run: Run) -> dict[int, float]:
-    """Share of right digits by length, over all depths."""
-    return {each["length"]: float(np.mean(list(each["digits"].values()))) for each in run["accuracy"]}
-
-
 def _points(run: Run) -> list[tuple[float, float]]:
-    return [(float(length), share) for length, share in _means(run).items()]
+    return [(float(length), share) for length, share in mean_digits(run).items()]
 
 
 def _gates(run: Run) -> str:

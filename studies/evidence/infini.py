@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 
 import everlong
@@ -13,6 +11,7 @@ from everlong.sequence.infini import InfiniAttention
 from studies.evidence.claim import Claim, Finding, Measure, System, Verdict
 from studies.evidence.kept import Kept, machine
 from studies.evidence.rules import STEADY, constant
+from studies.passkey_runs import Run, alike, is_plain, pooled
 
 MEMORIZING, TIMES = 183e6, 114
 """Numbers that Memorizing Transformers keep, and how many times those of the paper's memory (Table 2)."""
@@ -51,11 +50,12 @@ def stream(kept: Kept) -> Finding | None:
 
 
 def passkey(kept: Kept) -> Finding | None:
-    """The model that recalls the farthest."""
-    runs = [run for run in kept.files("studies/results/passkey/*-seed*.json") if _plain(run["settings"])]
-    if not runs:
+    """The update that recalls the farthest, all its seeds together."""
+    kinds = alike(run for run in kept.files("studies/results/passkey/*-seed*.json") if is_plain(run))
+    if not kinds:
         return None
-    best = max(runs, key=lambda run: (_reach(run), _at(run, _longest(run))))
+    runs = max(kinds, key=lambda kind: (_reach(pooled(kind)), _at(pooled(kind), _longest(pooled(kind)))))
+    best = pooled(runs)
     trained, reach, longest = _trained(best), _reach(best), _longest(best)
     verdict = Verdict.NOT_HERE
     if reach >= MILLION:
@@ -70,28 +70,26 @@ def passkey(kept: Kept) -> Finding | None:
         "more "
         f"at every depth up to {reach:,}; at {longest:,} the whole key in {low:.0%} to {high:.0%} of texts"
     )
-    return Finding(verdict, told, f"{best['parameters']:,} parameters, symbols, a haystack that repeats; {texts} texts")
+    seeds = "1 seed" if len(runs) == 1 else f"{len(runs)} seeds"
+    scale = f"{best['parameters']:,} parameters, {seeds}, symbols, a haystack that repeats"
+    return Finding(verdict, told, f"{scale}; {texts} texts")
 
 
-def _plain(settings: dict[str, Any]) -> bool:
-    return (settings["ablation"], settings["haystack"], settings["keys"]) == ("none", "repetitive", 1)
-
-
-def _trained(run: dict[str, Any]) -> int:
+def _trained(run: Run) -> int:
     """The longest text of training."""
     return max(stage["segments"][1] for stage in run["settings"]["stages"]) * run["settings"]["segment"]
 
 
-def _at(run: dict[str, Any], length: int) -> float:
+def _at(run: Run, length: int) -> float:
     """Digits recalled, at the worst depth."""
     return min(next(each for each in run["accuracy"] if each["length"] == length)["digits"].values())
 
 
-def _longest(run: dict[str, Any]) -> int:
+def _longest(run: Run) -> int:
     return max(each["length"] for each in run["accuracy"])
 
 
-def _reach(run: dict[str, Any]) -> int:
+def _reach(run: Run) -> int:
     """The greatest length up to which enough is recalled."""
     reach = 0
     for length in sorted(each["length"] for each in run["accuracy"]):

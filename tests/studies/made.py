@@ -115,6 +115,7 @@ def passkey(update: str, reach: int, **settings: Any) -> dict[str, Any]:
         "ablation": "none",
         "haystack": "repetitive",
         "keys": 1,
+        "seed": 0,
         "segment": 32,
         "stages": [{"segments": [4, 32]}],
     }

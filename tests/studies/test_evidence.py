@@ -294,6 +294,16 @@ def test_passkey(made: Made, reach: int, verdict: Verdict) -> None:
     assert reach == 0 or "`delta`, trained up to 1,024" in found.told
 
 
+def test_passkey_over_seeds(made: Made) -> None:
+    """A seed that fails pulls down the others of its update; the best seed is not the update."""
+    for seed, reach in enumerate((2**20, 1024)):
+        made.json(f"studies/results/passkey/delta-seed{seed}.json", passkey("delta", reach, seed=seed))
+    found = made.judged("Infini-Transformer", "A passkey in a million tokens after short training")
+    assert found.verdict is NOT_HERE
+    assert "2 seeds" in found.scale
+    assert "24 texts" in found.scale
+
+
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
