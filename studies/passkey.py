@@ -63,7 +63,8 @@ class Stage:
 
     steps: int
     segments: tuple[int, int]
-    """The fewest and the most that a text has; each step draws its own number, evenly by its logarithm."""
+    """The fewest and the most that a text has, or as many as its keys need; each step draws its own number, evenly by
+    its logarithm."""
     learning_rate: float
     tokens: int
     """About as many a step."""
@@ -196,7 +197,8 @@ def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     """The texts of a step, equally long; of an eighth of them the key stands at the start, and else anywhere. The first
     segment, which finds no memory, is like no other, and long texts would hardly ever have their key there."""
     generator = np.random.default_rng((settings.seed, 1, step))
-    length = round(float(np.exp(generator.uniform(*np.log(stage.segments))))) * settings.segment
+    fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
+    length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
     depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
     return texts(settings.recipe, length, depths, (settings.seed, 2, step))
 

@@ -40,6 +40,16 @@ class Recipe:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
+    @property
+    def size(self) -> int:
+        """Symbols of a key: a mark, its name where there are several, and its digits."""
+        return 1 + (self.keys > 1) + ANSWER
+
+    @property
+    def least_segments(self) -> int:
+        """The fewest that a text has: room for all keys, and the last one, with the question."""
+        return -(-self.keys // (self.segment // self.size)) + 1
+
 
 @dataclass(frozen=True)
 class Texts:
@@ -78,7 +88,14 @@ class Texts:
 
 
 def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tuple[int, ...]) -> Texts:
-    """A text for every depth; `None`: the key stands anywhere. Other keys stand anywhere in any case."""
+    """A text for every depth; `None`: the key stands anywhere. Other keys stand anywhere in any case.
+
+    Raises:
+        ConfigError: the keys and the question do not go into so many symbols.
+    """
+    segments, least = -(-length // recipe.segment), recipe.least_segments
+    remedy = f"must be above {(least - 1) * recipe.segment}, to hold the question behind {recipe.keys} keys"
+    check(segments >= least, "length", length, remedy)
     generator = np.random.default_rng(seed)
     planted = [_plant(recipe, length, depth, generator) for depth in depths]
     return Texts(length, recipe.haystack, seed, generator.integers(len(CYCLE), size=len(depths)), planted)
@@ -88,8 +105,7 @@ def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.rando
     """Keys at places that do not meet, before the last segment, and the question."""
     named = recipe.keys > 1
     names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
-    size = 1 + named + ANSWER
-    each = recipe.segment // size
+    each = recipe.segment // recipe.size
     slots = (-(-length // recipe.segment) - 1) * each
     depth = generator.random() if depth is None else depth
     asked = min(round(depth * (slots - 1)), slots - 1)
@@ -97,7 +113,7 @@ def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.rando
     row: dict[int, int] = {}
     for name, slot in zip(names, [asked, *(others + (others >= asked))], strict=True):
         said = [HAY + int(digit) for digit in generator.integers(DIGITS, size=ANSWER)]
-        place = int(slot) // each * recipe.segment + int(slot) % each * size
+        place = int(slot) // each * recipe.segment + int(slot) % each * recipe.size
         row |= _at(place, [MARK, *_named(name), *said])
         if slot == asked:
             question = [QUERY, *_named(name), *said]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from everlong.core.errors import ConfigError
 from studies import passkey, passkey_report
 from studies.passkey import Settings, Stage, measure, model_of, train
 from studies.passkey_texts import HAY, MARK, QUERY, VOCABULARY, Haystack, Texts, texts
@@ -43,6 +44,17 @@ def test_texts(keys: int, haystack: Haystack) -> None:
         assert all(t // settings.segment == (t + len(question)) // settings.segment for t in marks)
         if depth is not None:
             assert abs(places[0] / 5000 - depth) < 0.01
+
+
+@pytest.mark.parametrize(("keys", "segments"), [(1, 2), (2, 2), (3, 3), (4, 3), (16, 9)])
+def test_texts_have_room_for_their_keys(keys: int, segments: int) -> None:
+    """Two go into a segment; training draws none that is too short, and none can be asked for."""
+    settings = Settings(keys=keys)
+    lengths = {passkey._batch(settings, settings.stages[0], step).length for step in range(30)}
+    assert min(lengths) >= segments * 16
+    assert (drawn(settings, segments * 16, [None]).ids(0, segments * 16) == MARK).sum() == keys
+    with pytest.raises(ConfigError, match=f"must be above {segments * 16 - 16}, to hold the question behind {keys} "):
+        drawn(settings, segments * 16 - 16, [None])
 
 
 def test_a_random_haystack_does_not_repeat() -> None:
