@@ -5,7 +5,7 @@ Every other of six blocks routes an eighth of the positions; what that saves goe
 report tells bits per byte as a stream is decided (no look ahead), and what parts show of held-out windows: the share
 that is routed, and how often the rule agrees with what training would have routed. Windows are long, so that the best
 eighth of one is much like the best eighth of another, and a rule that sees one position can know it. Sized for half an
-hour of one core.
+hour of two cores.
 """
 
 from everlong.depth.routing import RouterRule
@@ -26,8 +26,8 @@ def study() -> Study:
             Architecture(name="mod.router", preset="mod:nano", overrides={**ROUTED, "rule": RouterRule.Config()}),
         ),
         matching=(EqualFlops(),),
-        budget=TrainingBytes(bytes=800_000),
-        learning_rates=(0.01, 0.03),
+        budget=TrainingBytes(bytes=2_000_000),
+        learning_rates=(0.03, 0.06),
         seeds=(0, 1, 2),
         training=Trainer.Config(
             steps=1,
@@ -42,5 +42,5 @@ def study() -> Study:
         data=DataConfig(validation_fraction=0.1),
         held_out=HeldOut(bytes=200_000),
         metrics=("bits_per_byte", "by_position", "observed"),
-        at_once=1,
+        at_once=2,
     )

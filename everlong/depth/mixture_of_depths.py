@@ -2,7 +2,7 @@
 
 Legend: B batch rows, T positions of a call, R of them routed, D width.
 
-With a router w, its score r_t = w x_t, and the routed positions S, of which there are a share C of the document,
+With a router w, its score r_t = w x_t / rms(x_t), and the routed positions S, a share C of the document,
 
     y_t = x_t + g(r_t) f_t(x_S)   if t in S,   else   y_t = x_t,
 
@@ -31,10 +31,9 @@ from torch import Tensor, nn
 
 from everlong.core.accounting import Chooses, Hint, at_mean, linear_flops
 from everlong.core.config import check, suggest
-from everlong.core.exact import exactly
 from everlong.core.part import Part
 from everlong.core.span import Span
-from everlong.depth.routing import PredictorRule, Routed, Rule, best, first, share
+from everlong.depth.routing import PredictorRule, Routed, Rule, best, first, score, share
 
 WEIGHTS: dict[str, Callable[[Tensor], Tensor]] = {"sigmoid": torch.sigmoid, "linear": lambda score: score}
 """g, by name: bounded, or the score itself as in the paper."""
@@ -55,8 +54,8 @@ class MixtureOfDepths(Chooses, Part):
         rule: Rule.Config = PredictorRule.Config()
         """Who is routed outside of training."""
         router_learning_rate: float = 0.1
-        """Multiplier of the learning rate for w. Its steps add up over the whole width: at the rate that suits other
-        vectors, scores run to tens within a few hundred updates, and g to 0 or 1."""
+        """Multiplier of the learning rate for w, whose steps add up over the whole width. The slower scores move, the
+        better the rule can follow."""
 
     def __init__(self, config: MixtureOfDepths.Config) -> None:
         super().__init__()
@@ -88,7 +87,7 @@ class MixtureOfDepths(Chooses, Part):
         routed = Routed.of(routed_BT, counts, span)
         x_BRD = routed.take(x_BTD)
         y_BRD, state = self.inner(x_BRD, routed.span, state)
-        weight_BR1 = self.weigh(exactly(self.router, x_BRD)).to(x_BRD.dtype)
+        weight_BR1 = self.weigh(score(self.router, x_BRD)).to(x_BRD.dtype)[..., None]
         return routed.put(x_BTD, torch.lerp(x_BRD, y_BRD.to(x_BRD.dtype), weight_BR1)), state
 
     def choose(self, x_BTD: Float[Tensor, "b t d"], span: Span) -> Bool[Tensor, "b t"]:
@@ -99,7 +98,7 @@ class MixtureOfDepths(Chooses, Part):
     def choose_and_teach(self, x_BTD: Float[Tensor, "b t d"], span: Span) -> Bool[Tensor, "b t"]:
         """Who is routed in training: each document's best. The rule is taught them, and shows how well it does."""
         with torch.no_grad():
-            score_BT = exactly(self.router, x_BTD)[..., 0]
+            score_BT = score(self.router, x_BTD)
         routed_BT = best(score_BT, self.capacity, span)
         logit_BT = self.rule(x_BTD, self.router)
         span.report("depths/rule", self.rule.loss(logit_BT, routed_BT, span.real_BT))

@@ -22,6 +22,7 @@ from everlong.core.config import Config, Configurable, check
 from everlong.core.exact import exactly
 from everlong.core.span import Span
 
+EPS = 1e-6  # beside the mean square of a vector
 ROUNDING = 1e-9  # below which a share of positions is taken for rounding, and not for one position more
 
 
@@ -70,15 +71,15 @@ class RouterRule(Rule):
         self.offset = nn.Parameter(torch.zeros(()))
 
     def forward(self, x_BTD: Float[Tensor, "b t d"], router: nn.Linear) -> Float[Tensor, "b t"]:
-        return exactly(router, x_BTD)[..., 0] + self.offset
+        return score(router, x_BTD) + self.offset
 
     def flops(self, T: int) -> int:
         return 2 * T * self.width
 
 
 class PredictorRule(Rule):
-    """A predictor beside the router, W_2 silu(W_1 x + b_1) + b_2, which learns from the vectors without changing
-    them."""
+    """A predictor beside the router, W_2 silu(W_1 x / rms(x) + b_1) + b_2, which learns from the vectors without
+    changing them."""
 
     hints = {"out": Hint(matrix=False)}  # noqa: RUF012  # one row
 
@@ -95,10 +96,21 @@ class PredictorRule(Rule):
         self.input, self.out = nn.Linear(width, hidden), nn.Linear(hidden, 1)
 
     def forward(self, x_BTD: Float[Tensor, "b t d"], router: nn.Linear) -> Float[Tensor, "b t"]:
-        return exactly(self.out, F.silu(exactly(self.input, x_BTD.detach())))[..., 0]
+        return exactly(self.out, F.silu(exactly(self.input, unit(x_BTD.detach()))))[..., 0]
 
     def flops(self, T: int) -> int:
         return linear_flops(self.input, self.out, T=T)
+
+
+def unit(x_BTD: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+    """x / rms(x), in float32 or better."""
+    return F.rms_norm(x_BTD.to(torch.promote_types(x_BTD.dtype, torch.float32)), x_BTD.shape[-1:], eps=EPS)
+
+
+def score(router: nn.Linear, x_BTD: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
+    """The router's score of every position, w x / rms(x). The residual stream grows with depth and with training; where
+    the router reads it as it is, scores do too, and what g makes of them is 0 or 1."""
+    return exactly(router, unit(x_BTD))[..., 0]
 
 
 def share(capacity: float, positions: int) -> int:

@@ -16,7 +16,7 @@ from everlong.core.errors import ConfigError
 from everlong.core.exact import exactly
 from everlong.core.state import state_tensors
 from everlong.depth.mixture_of_depths import MixtureOfDepths
-from everlong.depth.routing import PredictorRule, RouterRule, best, share
+from everlong.depth.routing import PredictorRule, RouterRule, best, score, share
 from everlong.evaluate.memory import training_memory
 from everlong.sequence.attention import Attention
 from everlong.testing.compare import assert_near, pattern
@@ -92,7 +92,8 @@ class TestUpdate:
     def test_matches_the_equation_in_training(self) -> None:
         part, stream = training_part(), Stream.random(2, 16, 16)
         y_BTD, _ = part(stream.x_BTD, stream.span)
-        score_BT = (stream.x_BTD @ part.router.weight[0]).detach()
+        rms_BT1 = stream.x_BTD.square().mean(-1, keepdim=True).add(1e-6).sqrt()
+        score_BT = (stream.x_BTD / rms_BT1 @ part.router.weight[0]).detach()
         routed_BT = best(score_BT, 0.25, stream.span)
         for b in range(2):
             index_R = routed_BT[b].nonzero()[:, 0]
@@ -263,6 +264,13 @@ class TestConfiguration:
         assert hints["router.weight"].learning_rate == 0.1
         assert not hints["rule.out.weight"].matrix
         assert hints["rule.input.weight"].matrix
+
+    @pytest.mark.parametrize("rule", [PREDICTOR, ROUTER])
+    def test_scores_do_not_grow_with_the_stream(self, rule: Any) -> None:
+        """Vectors a thousand times as long are scored and routed the same."""
+        part, x_BTD = training_part(AROUND_ATTENTION.replace(rule=rule)), torch.randn(2, 16, 16)
+        assert_near(score(part.router, 1000 * x_BTD), score(part.router, x_BTD), 1e-5, "scores")
+        assert_near(part.rule(1000 * x_BTD, part.router), part.rule(x_BTD, part.router), 1e-5, "the rule's")
 
     def test_scores_are_exact_under_autocast(self) -> None:
         layer, x_BTD = torch.nn.Linear(16, 1), torch.randn(2, 4, 16)

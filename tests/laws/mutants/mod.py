@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from everlong import Span
-from everlong.core.exact import exactly
 from everlong.depth.mixture_of_depths import MixtureOfDepths
-from everlong.depth.routing import Routed, best, first
+from everlong.depth.routing import Routed, best, first, score
 from everlong.sequence.attention import Attention
 from tests.laws.entries.mod import at_capacity, mod
 from tests.laws.entries.shared import SHARED, block
@@ -25,7 +24,7 @@ class DecodesByItsBest(MixtureOfDepths):
     """Routes the best of whatever a call brings: knows the future, and at decode takes every token for the best."""
 
     def choose(self, x_BTD: Tensor, span: Span) -> Tensor:
-        return best(exactly(self.router, x_BTD)[..., 0], self.capacity, span)
+        return best(score(self.router, x_BTD), self.capacity, span)
 
 
 class CountsPlacesAnew(MixtureOfDepths):
@@ -44,7 +43,7 @@ class KeepsTheUnrouted(MixtureOfDepths):
 
     def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
         y_BTD, state = self.inner(x_BTD, span, state)
-        weight_BT1 = torch.sigmoid(exactly(self.router, x_BTD)) * self.choose(x_BTD, span)[..., None]
+        weight_BT1 = (torch.sigmoid(score(self.router, x_BTD)) * self.choose(x_BTD, span))[..., None]
         return torch.lerp(x_BTD, y_BTD, weight_BT1), state
 
 
@@ -63,7 +62,7 @@ class AddsTheResidualTwice(MixtureOfDepths):
 
     def forward(self, x_BTD: Tensor, span: Span, state: Any = None) -> tuple[Tensor, Any]:
         y_BTD, state = super().forward(x_BTD, span, state)
-        weight_BT1 = torch.sigmoid(exactly(self.router, x_BTD)) * self.choose(x_BTD, span)[..., None]
+        weight_BT1 = (torch.sigmoid(score(self.router, x_BTD)) * self.choose(x_BTD, span))[..., None]
         return y_BTD + weight_BT1 * x_BTD, state
 
 
@@ -95,7 +94,7 @@ class WeighsByItsNeighbours(MixtureOfDepths):
         routed = Routed.of(routed_BT, routed_BT.sum(1).tolist(), span)
         x_BRD = routed.take(x_BTD)
         y_BRD, state = self.inner(x_BRD, routed.span, state)
-        return routed.put(x_BTD, torch.lerp(x_BRD, y_BRD, exactly(self.router, x_BRD).softmax(1))), state
+        return routed.put(x_BTD, torch.lerp(x_BRD, y_BRD, score(self.router, x_BRD).softmax(1)[..., None])), state
 
 
 def mutant(part: type[MixtureOfDepths], message: str, *, nominal: bool = False) -> Mutant:
