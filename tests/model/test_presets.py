@@ -12,7 +12,7 @@ from everlong import LanguageModel, config_from_dict
 from everlong.core.accounting import active_parameter_count, parameter_count, parameter_hints
 from everlong.core.errors import ConfigError
 from everlong.memory.engram import Engram
-from everlong.model.presets import OWN_SIZES, SIZES, composed
+from everlong.model.presets import OWN_SIZES, SIZES, composed, registry
 from everlong.model.stack import Block, Residual, Stack
 from everlong.sequence.attention import Attention, WindowAttention
 
@@ -133,3 +133,16 @@ def test_wrong_names_and_numbers(case: str) -> None:
     name, overrides, named = WRONG[case]
     with pytest.raises(ConfigError, match=named):
         everlong.build(name, **overrides)
+
+
+def test_what_neither_family_nor_size_sets_must_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_families", dict(registry._families))
+    monkeypatch.setattr(registry, "OWN_SIZES", dict(registry.OWN_SIZES))
+
+    @registry.family()
+    def stretched(*, stretch: int, layers: int, width: int, heads: int) -> LanguageModel.Config:
+        return everlong.config("transformer:nano", layers=layers, width=stretch * width, heads=heads)
+
+    assert everlong.config("stretched:nano", stretch=2) == everlong.config("transformer:nano", width=192)
+    with pytest.raises(ConfigError, match="stretch = 'nothing': must be given, since stretched:nano sets no value"):
+        everlong.config("stretched:nano")

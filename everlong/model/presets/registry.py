@@ -26,6 +26,9 @@ SIZES: dict[str, dict[str, Any]] = {
 OWN_SIZES: dict[str, dict[str, dict[str, Any]]] = {}
 """Sizes by family that it has besides, such as those of its paper, or in place of the common ones."""
 
+REQUIRED = inspect.Parameter.empty
+"""What an argument without a default has in place of it."""
+
 Family = Callable[..., LanguageModel.Config]
 _families: dict[str, Family] = {}
 
@@ -98,16 +101,20 @@ def config(name: str, **overrides: Any) -> LanguageModel.Config:
         overrides: arguments of the family's function, such as `width`, `layers`, `heads` or `vocabulary`.
 
     Raises:
-        ConfigError: an unknown family, size or override; it names the known ones.
+        ConfigError: an unknown family, size or override, it names the known ones; or an argument that neither the
+            family nor its size has a value for.
     """
     known = arguments(name)
     for override in overrides:
         check(override in known, override, overrides[override], suggest(override, known))
-    return _families[name.partition(":")[0]](**{**known, **overrides})
+    given = {**known, **overrides}
+    for argument, value in given.items():
+        check(value is not REQUIRED, argument, "nothing", f"must be given, since {name} sets no value of its own")
+    return _families[name.partition(":")[0]](**given)
 
 
 def arguments(name: str) -> dict[str, Any]:
-    """The arguments that a preset gives to its family's function, defaults among them.
+    """What a preset gives to its family's function by argument, defaults among them, `REQUIRED` where there is nothing.
 
     Raises:
         ConfigError: an unknown family or size; it names the known ones.
