@@ -25,7 +25,7 @@ Sizes = dict[str, dict[str, Any]]
 """Arguments by family, of `tiny`."""
 ALIKE: Sizes = {"mod": {}, "transformer": {}}
 EQUAL_LOSS: Sizes = {
-    "mod": {"layers": 6, "width": 72, "heads": 2, "hidden": 208},
+    "mod": {"layers": 6, "width": 72, "heads": 2, "hidden": 232},
     "transformer": {"layers": 4, "width": 64, "heads": 2, "hidden": 192},
 }
 ROWS, WINDOW = 8, 512
