@@ -27,7 +27,7 @@ def study() -> Study:
         ),
         matching=(EqualFlops(),),
         budget=TrainingBytes(bytes=2_000_000),
-        learning_rates=(0.03, 0.06),
+        learning_rates=(0.01, 0.03, 0.06),
         seeds=(0, 1, 2),
         training=Trainer.Config(
             steps=1,
