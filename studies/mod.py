@@ -3,9 +3,9 @@ router's own score deciding in a stream, on Python source code.
 
 Every other of six blocks routes an eighth of the positions; what that saves goes into layers, as the paper advises. The
 report tells bits per byte as a stream is decided (no look ahead), and what parts show of held-out windows: the share
-that is routed, and how often the rule agrees with what training would have routed. Windows are long, so that the best
-eighth of one is much like the best eighth of another, and a rule that sees one position can know it. Sized for half an
-hour of two cores.
+that is routed, and how often the rule agrees with what training would have routed. The longer the
+windows, the more alike are their best eighths, which a rule that sees one position has to tell. Sized for half an hour
+of two cores.
 """
 
 from everlong.depth.routing import RouterRule
