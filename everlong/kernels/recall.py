@@ -36,11 +36,20 @@ def recall(
     s: Float[Tensor, "*rest n e"], memory: Float[Tensor, "*rest e k"]
 ) -> tuple[Float[Tensor, "*rest n f"], Float[Tensor, "*rest n 1"]]:
     """What a memory, M and z side by side, holds for features, and 1 / w of each; both 0 where w = 0."""
-    both = s @ memory
-    total, weight = both[..., :-1], both[..., -1:]
-    known = weight > 0
-    inverse = known / torch.where(known, weight, 1)  # before the product: 0/0 would leave NaN in the gradient
+    total, inverse = _total(s, memory)
     return total * inverse, inverse
+
+
+def reciprocal(weight: Float[Tensor, "*rest 1"]) -> Float[Tensor, "*rest 1"]:
+    """1 / w, and 0 where w = 0. It is taken before any product: 0/0 would leave NaN in the gradient."""
+    known = weight > 0
+    return known / torch.where(known, weight, 1)
+
+
+def _total(s: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """s M, and 1 / w."""
+    both = s @ memory
+    return both[..., :-1], reciprocal(both[..., -1:])
 
 
 def read(
@@ -66,11 +75,12 @@ def read(
 
 def _mixed(q_NLGRE: Tensor, local_NLGRF: Tensor, memory_NGEK: Tensor, share_GR: Tensor) -> Tensor:
     """y of one block."""
-    (_, L, _, R, _), exact = q_NLGRE.shape, memory_NGEK.dtype
-    value, inverse = recall(sigma(_rows(q_NLGRE, exact)), memory_NGEK)
-    share_NGP1 = share_GR.repeat(1, L)[..., None] * (inverse > 0)
-    mixed = torch.lerp(_rows(local_NLGRF, exact), value, share_NGP1).to(local_NLGRF.dtype)
-    return rearrange(mixed, "n g (l r) f -> n l g r f", r=R)
+    exact = memory_NGEK.dtype
+    total, inverse = _total(sigma(_rows(q_NLGRE, exact)), memory_NGEK)
+    share_GP1 = _of_rows(share_GR, total.shape[2])
+    kept = _rows(local_NLGRF, exact) * (1 - share_GP1 * (inverse > 0))
+    mixed = kept.addcmul_(total, share_GP1 * inverse).to(local_NLGRF.dtype)
+    return rearrange(mixed, "n g (l r) f -> n l g r f", r=q_NLGRE.shape[3])
 
 
 def blocks(x_NLG: Tensor) -> Iterator[tuple[slice, slice]]:
@@ -86,7 +96,17 @@ def blocks(x_NLG: Tensor) -> Iterator[tuple[slice, slice]]:
 
 def _rows(x_NLGRE: Tensor, dtype: torch.dtype) -> Tensor:
     """A block as rows for products."""
-    return rearrange(x_NLGRE.to(dtype), "n l g r e -> n g (l r) e")
+    return for_products(rearrange(x_NLGRE.to(dtype), "n l g r e -> n g (l r) e"))
+
+
+def for_products(x_NGPE: Tensor) -> Tensor:
+    """Rows of a batch with two dimensions, which every product would copy where both are more than one and strided."""
+    return x_NGPE if 1 in x_NGPE.shape[:2] else x_NGPE.contiguous()
+
+
+def _of_rows(share_GR: Tensor, P: int) -> Tensor:
+    """The share of each of P rows."""
+    return share_GR.repeat(1, P // share_GR.shape[1])[..., None]
 
 
 @torch.library.custom_op(
@@ -114,10 +134,10 @@ def _read_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gq, glocal = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, local))
     gmemory, gshare = torch.empty_like(memory), torch.zeros_like(share)
-    (_, L, _, R, _), exact = q.shape, memory.dtype
+    R, exact = q.shape[3], memory.dtype
     for n, g in blocks(q):
         rows_y, rows_q, rows_local = (_rows(x[n, :, g], exact) for x in (gy, q, local))
-        found = _gradients(rows_y, rows_q, rows_local, memory[n, g], share[g].repeat(1, L)[..., None])
+        found = _gradients(rows_y, rows_q, rows_local, memory[n, g], _of_rows(share[g], rows_y.shape[2]))
         gq[n, :, g], glocal[n, :, g] = (rearrange(x, "n g (l r) e -> n l g r e", r=R) for x in found[:2])
         gmemory[n, g], share_NGP = found[2:]
         gshare[g] += rearrange(share_NGP, "n g (l r) -> g r (n l)", r=R).sum(-1)
@@ -139,14 +159,14 @@ def _gradients(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of the queries, what was heard locally, the memory, and the share of every row."""
     s = sigma(q)
-    value, inverse = recall(s, memory)
+    total, inverse = _total(s, memory)
     known: Bool[Tensor, "n g p 1"] = inverse > 0
-    gvalue = gy * (share * known)
-    weight = -(gvalue * value).sum(-1, keepdim=True)
-    gboth = torch.cat([gvalue, weight], dim=-1).mul_(inverse)
+    slope, by_local = ((gy * x).sum(-1, keepdim=True) for x in (total, local))  # of y in what is mixed
+    gvalue = share * inverse  # of s M
+    gboth = torch.cat([gy * gvalue, -gvalue * inverse * slope], dim=-1)
     gs = gboth @ memory.mT
-    gshare = torch.where(known, gy * (value - local), 0).sum(-1)
-    return gs.mul_(s.clamp(max=1)), gy - gvalue, s.mT @ gboth, gshare
+    gshare = inverse * slope - known * by_local
+    return gs.mul_(s.clamp(max=1)), gy * (1 - share * known), s.mT @ gboth, gshare[..., 0]
 
 
 def _setup_context(ctx, inputs, output) -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.library import CustomOpDef
 
-from everlong.kernels.recall import blocks, sigma
+from everlong.kernels.recall import blocks, for_products, reciprocal, sigma
 
 Strength = Float[Tensor, "j n g"] | None
 
@@ -47,7 +47,7 @@ def _in_blocks(k_JNGE: Tensor) -> bool:
 
 def _rows(x_JNGE: Tensor) -> Tensor:
     """A block as rows for products."""
-    return rearrange(x_JNGE, "j n g e -> j g n e").contiguous()
+    return for_products(x_JNGE.transpose(1, 2))
 
 
 def _places(x_JGNE: Tensor) -> Tensor:
@@ -63,28 +63,17 @@ def _weighted(s_JGNE: Tensor, strength_JNG: Tensor | None) -> Tensor:
     return s_JGNE if strength_JNG is None else s_JGNE * _column(strength_JNG)
 
 
-def _with_one(v_JNGF: Tensor) -> Tensor:
-    """Rows [v, 1]."""
-    v_JGNF = rearrange(v_JNGF, "j n g f -> j g n f")
-    return torch.cat([v_JGNF, v_JGNF.new_ones(*v_JGNF.shape[:-1], 1)], dim=-1)
-
-
 def _written_by(k_JNGE: Tensor, v_JNGF: Tensor, strength_JNG: Tensor | None) -> Tensor:
     """`written` of one block."""
-    return _weighted(sigma(_rows(k_JNGE)), strength_JNG).mT @ _with_one(v_JNGF)
+    w_JGNE = _weighted(sigma(_rows(k_JNGE)), strength_JNG)
+    return torch.cat([w_JGNE.mT @ _rows(v_JNGF), w_JGNE.sum(-2)[..., None]], dim=-1)
 
 
 def _corrections_by(k_JNGE: Tensor, z_JGE: Tensor, strength_JNG: Tensor | None) -> Tensor:
     """`corrections` of one block."""
     s_JGNE = sigma(_rows(k_JNGE))
-    return _weighted(s_JGNE, strength_JNG).mT @ (s_JGNE * _inverse(s_JGNE, z_JGE))
-
-
-def _inverse(s_JGNE: Tensor, z_JGE: Tensor) -> Tensor:
-    """1 / (s z), 0 for 1/0."""
-    weight_JGN1 = s_JGNE @ z_JGE[..., None]
-    known = weight_JGN1 > 0
-    return known / torch.where(known, weight_JGN1, 1)
+    by = reciprocal(s_JGNE @ z_JGE[..., None])
+    return s_JGNE.mT @ (s_JGNE * (by if strength_JNG is None else by * _column(strength_JNG)))
 
 
 # --- Sums ------------------------------------------------------------------------------------------------------
@@ -114,8 +103,9 @@ def _written_backward(grad: Tensor, k: Tensor, v: Tensor, strength: Tensor | Non
     gk, gv, gstrength = _empty(k), _empty(v), _like(strength, k)
     for j, g in blocks(k):
         own, s_JGNE = _of(strength, j, g), sigma(_rows(k[j, :, g]))
-        gw_JGNE = _with_one(v[j, :, g]) @ grad[j, g].mT
-        gv[j, :, g] = _places(_weighted(s_JGNE, own) @ grad[j, g, :, :-1])
+        values, sums = grad[j, g, :, :-1], grad[j, g, :, -1]
+        gw_JGNE = (_rows(v[j, :, g]) @ values.mT).add_(sums[..., None, :])
+        gv[j, :, g] = _places(_weighted(s_JGNE, own) @ values)
         _put_gradients(gk[j, :, g], None if own is None else gstrength[j, :, g], gw_JGNE, 0, s_JGNE, own)
     return gk, gv, gstrength
 
@@ -147,7 +137,7 @@ def _corrections_backward(grad: Tensor, k: Tensor, z: Tensor, strength: Tensor |
     gk, gz, gstrength = _empty(k), _empty(z), _like(strength, k)
     for j, g in blocks(k):
         own, s_JGNE = _of(strength, j, g), sigma(_rows(k[j, :, g]))
-        inverse_JGN1 = _inverse(s_JGNE, z[j, g])
+        inverse_JGN1 = reciprocal(s_JGNE @ z[j, g][..., None])
         r_JGNE = s_JGNE * inverse_JGN1
         gr_JGNE = _weighted(s_JGNE, own) @ grad[j, g]
         gw_JGNE = r_JGNE @ grad[j, g].mT

@@ -85,10 +85,11 @@ def test_the_operators_keep_their_contracts(strong: bool) -> None:
 
 
 MUTANTS = {
-    "normalisers are not summed": ("v_JGNF.new_ones(", "v_JGNF.new_zeros("),
-    "strength forgotten": ("_weighted(s_JGNE, strength_JNG).mT @ (s", "s_JGNE.mT @ (s"),
-    "nothing is divided by": ("torch.where(known, weight_JGN1, 1)", "torch.ones_like(weight_JGN1)"),
-    "values without strength": ("_weighted(s_JGNE, own) @ grad[j, g, :, :-1]", "s_JGNE @ grad[j, g, :, :-1]"),
+    "normalisers are not summed": ("w_JGNE.sum(-2)[..., None]", "0 * w_JGNE.sum(-2)[..., None]"),
+    "strength forgotten": ("by if strength_JNG is None else by * _column(strength_JNG)", "by"),
+    "nothing is divided by": ("by = reciprocal(s_JGNE @ z_JGE[..., None])", "by = torch.ones_like(s_JGNE[..., :1])"),
+    "values without strength": ("_weighted(s_JGNE, own) @ values", "s_JGNE @ values"),
+    "sums without gradient": (".add_(sums[..., None, :])", ""),
     "divisor without gradient": ("(s_JGNE.mT @ gweight_JGN1)[..., 0]", "0"),
     "divisor does not reach keys": ("gweight_JGN1, z[j, g][..., None, :])", "gweight_JGN1, 0 * z[j, g][..., None, :])"),
     "slope of sigma": ("s_JGNE.clamp(max=1)", "s_JGNE"),
