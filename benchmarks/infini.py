@@ -51,7 +51,7 @@ class Local(InfiniAttention):
         self, q_BTHE: Tensor, k_BTGE: Tensor, v_BTGE: Tensor, span: Span, state: InfiniState
     ) -> tuple[Tensor, InfiniState]:
         shape = (q_BTHE.shape[1] // self.segment, self.segment)
-        q_BTHE, k_BTGE = self.turned(q_BTHE, span), self.turned(k_BTGE, span)
+        q_BTHE, k_BTGE = self.turned(q_BTHE, k_BTGE, span)
         return self.local(q_BTHE, k_BTGE, v_BTGE, 0, shape), state
 
 

@@ -62,7 +62,9 @@ def _fused(
     lse = torch.full(q.shape[:3], -torch.inf, dtype=accumulator(q), device=q.device)
     out = torch.zeros_like(q, dtype=accumulator(q) if len(patterns) > 1 else q.dtype)
     for piece in patterns:
-        _merge(piece, _met(piece, q, k, v, visibility, scale), out, lse)
+        met = _met(piece, q, k, v, visibility, scale)
+        put = _put if len(patterns) == 1 and met.visible is None else _merge
+        put(piece, met, out, lse)
     return out.to(q.dtype), lse
 
 
@@ -98,6 +100,13 @@ def _fused_backward(
 @_fused_backward.register_fake
 def _(grad, q, k, v, out, lse, visibility, pieces, scale):
     return torch.empty_like(q), torch.empty_like(k), torch.empty_like(v)
+
+
+def _put(piece: Piece, met: Met, out: Tensor, lse: Tensor) -> None:
+    """Puts the only piece, each of whose queries sees a key, into its place."""
+    part, part_lse = OPERATORS[out.device.type].forward(met)
+    piece.query.of(out).copy_(part)
+    piece.query.of(lse).copy_(part_lse)
 
 
 def _merge(piece: Piece, met: Met, out: Tensor, lse: Tensor) -> None:

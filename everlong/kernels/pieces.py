@@ -92,6 +92,11 @@ class Piece(NamedTuple):
 Pieces = tuple[Piece, ...]
 
 
+def everything(B: int, S: int) -> Pieces:
+    """One query a row, which sees all S keys."""
+    return (Piece(View(0, B, 1, 1), View(0, B, S, S)),)
+
+
 def halve_squares(pieces: Pieces, smallest: int) -> Pieces:
     """The same pairs, with every causal square cut into two squares of half the length and the full rectangle
     below them, as long as the halves are no shorter than `smallest`. A kernel that works through whole tiles then

@@ -23,7 +23,7 @@ from everlong.core.config import check, check_divides
 from everlong.core.part import Part
 from everlong.core.span import Span
 from everlong.kernels.attention import attend
-from everlong.kernels.pieces import Piece, Pieces, View, Visibility
+from everlong.kernels.pieces import Piece, Pieces, View, Visibility, everything
 from everlong.sequence.cache import KeyValues, Ragged, join, keep_last
 from everlong.sequence.position import Position
 
@@ -72,7 +72,7 @@ class Attention(Part):
         q_BTHE = rearrange(self.q(x_BTD), "b t (h e) -> b t h e", h=self.heads)
         k_BTGE, v_BTGE = (rearrange(f(x_BTD), "b t (g e) -> b t g e", g=self.kv_heads) for f in (self.k, self.v))
         if self.position:
-            q_BTHE, k_BTGE = (self.position.turn(x, span.position_BT) for x in (q_BTHE, k_BTGE))
+            q_BTHE, k_BTGE = self.position.turn(span.position_BT, q_BTHE, k_BTGE)
         ragged = not span.plain or (state is not None and state.length_B is not None)
         attend = self.attend_ragged if ragged else self.attend_plain
         o_BTHE, state = attend(q_BTHE, k_BTGE, v_BTGE, span, state)
@@ -135,6 +135,8 @@ class Attention(Part):
 
     def plain_pieces(self, B: int, T: int, S: int) -> Pieces:
         """All earlier keys, then a causal square."""
+        if T == 1:
+            return everything(B, S)
         query, past = View(0, B, T, T), S - T
         square = Piece(query, View(past, B, S, T), high=0)
         return (square, Piece(query, View(0, B, S, past))) if past else (square,)
@@ -199,6 +201,8 @@ class WindowAttention(Attention):
         """Blocks of W queries; each sees its own block causally, and of the block before it the keys that are less
         than W away. Blocks start at the first query, so the cache is the (shorter) block before the first."""
         W, past = self.window, S - T
+        if T == 1 and S <= W:
+            return everything(B, S)
         pieces = []
         if past and W > 1:
             cached = min(past, W - 1)

@@ -96,9 +96,9 @@ class InfiniAttention(Attention):
         none = k_BTGE[:, :0]
         return InfiniState(memory, KeyValues(none, none), none if self.position else None)
 
-    def turned(self, x_BTHE: Tensor, span: Span) -> Tensor:
-        """Queries or keys for local attention."""
-        return self.position.turn(x_BTHE, span.position_BT) if self.position else x_BTHE
+    def turned(self, q_BTHE: Tensor, k_BTGE: Tensor, span: Span) -> tuple[Tensor, Tensor]:
+        """Queries and keys for local attention."""
+        return self.position.turn(span.position_BT, q_BTHE, k_BTGE) if self.position else (q_BTHE, k_BTGE)
 
     # --- Rows that are one document each, and equally long ----------------------------------------------------
 
@@ -106,10 +106,10 @@ class InfiniAttention(Attention):
         self, q_BTHE: Tensor, k_BTGE: Tensor, v_BTGE: Tensor, span: Span, state: InfiniState
     ) -> tuple[Tensor, InfiniState]:
         """Stretches of whole segments, as rows of a batch; before them the rest of an open one, after them another."""
-        k_BSGE, raw_BSGE, v_BSGE = self.joined(self.turned(k_BTGE, span), k_BTGE, v_BTGE, state)
+        turned_BTHE, turned_BTGE = self.turned(q_BTHE, k_BTGE, span)
+        k_BSGE, raw_BSGE, v_BSGE = self.joined(turned_BTGE, k_BTGE, v_BTGE, state)
         memories, last = self.closed(raw_BSGE, v_BSGE, state.memory)
-        turned_BTHE, past, first = self.turned(q_BTHE, span), k_BSGE.shape[1] - q_BTHE.shape[1], 0
-        heard = []
+        past, first, heard = k_BSGE.shape[1] - q_BTHE.shape[1], 0, []
         for begin, count, length in stretches(q_BTHE.shape[1], past, self.segment):
             new, shape = slice(begin, begin + count * length), (count, length)
             local_BLHE = self.local(turned_BTHE[:, new], k_BSGE, v_BSGE, past + begin, shape)
@@ -138,8 +138,8 @@ class InfiniAttention(Attention):
     ) -> tuple[Tensor, InfiniState]:
         """Each document has segments of its own, counted from its start."""
         ragged = Ragged.of(span, state.open)
-        new = (self.turned(q_BTHE, span), q_BTHE, self.turned(k_BTGE, span), k_BTGE, v_BTGE)
-        turned_BTHE, q_BTHE, k_BTGE, raw_BTGE, v_BTGE = (ragged.compact(x) for x in new)
+        new = (*self.turned(q_BTHE, k_BTGE, span), q_BTHE, k_BTGE, v_BTGE)
+        turned_BTHE, k_BTGE, q_BTHE, raw_BTGE, v_BTGE = (ragged.compact(x) for x in new)
         k_BSGE, raw_BSGE, v_BSGE = self.joined(k_BTGE, raw_BTGE, v_BTGE, state)
         segments = Segments.of(ragged, span, self.segment)
         memories, last = self.closed_ragged(segments, raw_BSGE, v_BSGE, state.memory)

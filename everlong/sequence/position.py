@@ -36,15 +36,19 @@ class Rotary(Configurable):
         check(config.base > 1, "rotary.base", config.base, "must be above 1; 10000 is usual")
         self.base = config.base
 
-    def turn(self, x_BTHD: Float[Tensor, "b t h d"], position_BT: Int64[Tensor, "#b t"]) -> Float[Tensor, "b t h d"]:
-        """Turns queries or keys by their positions."""
-        half = x_BTHD.shape[-1] // 2
-        precise = torch.float32 if x_BTHD.device.type == "mps" else torch.float64  # 1e6 radians need more than float32
-        theta_I = self.base ** -(torch.arange(half, device=x_BTHD.device, dtype=precise) / half)
+    def turn(
+        self, position_BT: Int64[Tensor, "#b t"], *x_BTHD: Float[Tensor, "b t _ d"]
+    ) -> tuple[Float[Tensor, "b t _ d"], ...]:
+        """Turns queries and keys, of equal head size and dtype, by their positions."""
+        first = x_BTHD[0]
+        half = first.shape[-1] // 2
+        precise = torch.float32 if first.device.type == "mps" else torch.float64  # 1e6 radians need more than float32
+        theta_I = self.base ** -(torch.arange(half, device=first.device, dtype=precise) / half)
         angle_BT1I = position_BT[..., None, None] * theta_I
-        cos, sin = (f(angle_BT1I).to(x_BTHD.dtype) for f in (torch.cos, torch.sin))
-        partner_BTHD = x_BTHD.roll(half, dims=-1)  # x_{i + D/2} stands where x_i does, and the other way round
-        return torch.addcmul(x_BTHD * torch.cat([cos, cos], -1), partner_BTHD, torch.cat([-sin, sin], -1))
+        cos, sin = (f(angle_BT1I).to(first.dtype) for f in (torch.cos, torch.sin))
+        own_BT1D, other_BT1D = torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)
+        # x_{i + D/2} is rolled to where x_i stands, and the other way round
+        return tuple(torch.addcmul(x * own_BT1D, x.roll(half, dims=-1), other_BT1D) for x in x_BTHD)
 
     def scales(self, head: int, query_index: Tensor, key_index: Tensor) -> tuple[Tensor, Tensor] | None:
         """Factors (rows, 1, D) for queries and keys that stand at these places of a common axis; `None`: all 1."""
@@ -98,10 +102,13 @@ class PartialRotary(Rotary):
         check(0 < config.fraction <= 1, "partial_rotary.fraction", config.fraction, "must be above 0 and at most 1")
         self.fraction = config.fraction
 
-    def turn(self, x_BTHD: Float[Tensor, "b t h d"], position_BT: Int64[Tensor, "#b t"]) -> Float[Tensor, "b t h d"]:
-        size = int(x_BTHD.shape[-1] * self.fraction)
+    def turn(
+        self, position_BT: Int64[Tensor, "#b t"], *x_BTHD: Float[Tensor, "b t _ d"]
+    ) -> tuple[Float[Tensor, "b t _ d"], ...]:
+        size = int(x_BTHD[0].shape[-1] * self.fraction)
         check(size % 2 == 0, "partial_rotary.fraction", self.fraction, f"turns {size} coordinates, which are no pairs")
-        return torch.cat([super().turn(x_BTHD[..., :size], position_BT), x_BTHD[..., size:]], dim=-1)
+        turned = super().turn(position_BT, *(x[..., :size] for x in x_BTHD))
+        return tuple(torch.cat([t, x[..., size:]], dim=-1) for t, x in zip(turned, x_BTHD, strict=True))
 
 
 Position = Rotary.Config | XPos.Config | PartialRotary.Config

@@ -71,8 +71,8 @@ def test_cross_patch_attention_is_the_papers(r: int) -> None:
         for p in range(0, x_BT.shape[1], P):
             first = max(0, p - r)
             place_S, slot_P = torch.arange(first - p, P), torch.arange(P)
-            turned = mixer.position.turn(q[:, :, p : p + P].transpose(1, 2), slot_P[None]).transpose(1, 2)
-            keys = mixer.position.turn(k[:, :, first : p + P].transpose(1, 2), place_S[None]).transpose(1, 2)
+            turned = mixer.position.turn(slot_P[None], q[:, :, p : p + P].transpose(1, 2))[0].transpose(1, 2)
+            keys = mixer.position.turn(place_S[None], k[:, :, first : p + P].transpose(1, 2))[0].transpose(1, 2)
             scores = turned @ keys.transpose(-1, -2) / q.shape[-1] ** 0.5
             scores = scores.masked_fill(place_S > slot_P[:, None], -torch.inf)
             rows.append(scores.softmax(-1) @ v[:, :, first : p + P])

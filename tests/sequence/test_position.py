@@ -18,7 +18,7 @@ ROPE = Rotary.Config()
 
 def turned_score(rotary: Rotary, q_E: Tensor, m: int, k_E: Tensor, n: int) -> Tensor:
     """The score of a query at m and a key at n."""
-    q, k = (rotary.turn(x.view(1, 1, 1, -1), torch.tensor([[p]])).flatten() for x, p in ((q_E, m), (k_E, n)))
+    q, k = (rotary.turn(torch.tensor([[p]]), x.view(1, 1, 1, -1))[0].flatten() for x, p in ((q_E, m), (k_E, n)))
     return q @ k
 
 
@@ -27,7 +27,7 @@ def test_rope_is_the_formula(base: float) -> None:
     """Pair (x_i, x_{i + E/2}) is turned by m base^(-2i/E), written out."""
     E, m = 6, 11
     x_E = torch.randn(E, dtype=torch.float64)
-    found = Rotary.Config(base=base).build().turn(x_E.view(1, 1, 1, E), torch.tensor([[m]])).flatten()
+    found = Rotary.Config(base=base).build().turn(torch.tensor([[m]]), x_E.view(1, 1, 1, E))[0].flatten()
     for i in range(E // 2):
         angle = m * base ** (-2 * i / E)
         a, b = x_E[i].item(), x_E[i + E // 2].item()
@@ -37,7 +37,7 @@ def test_rope_is_the_formula(base: float) -> None:
 
 def test_rope_at_zero_changes_nothing() -> None:
     x_BTHE = torch.randn(2, 1, 3, 8)
-    assert torch.equal(ROPE.build().turn(x_BTHE, torch.zeros(1, 1, dtype=torch.long)), x_BTHE)
+    assert torch.equal(ROPE.build().turn(torch.zeros(1, 1, dtype=torch.long), x_BTHE)[0], x_BTHE)
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-8), (torch.float32, 3e-6)])
@@ -54,10 +54,10 @@ def test_rope_is_relative(far: int, dtype: torch.dtype, tolerance: float) -> Non
 def test_rope_keeps_lengths_and_rows_apart() -> None:
     x_BTHE = torch.randn(3, 5, 2, 8, dtype=torch.float64)
     position_BT = torch.randint(0, 10**6, (3, 5))
-    found = ROPE.build().turn(x_BTHE, position_BT)
+    (found,) = ROPE.build().turn(position_BT, x_BTHE)
     assert_near(found.norm(dim=-1), x_BTHE.norm(dim=-1), 1e-13, "length")
     for b in range(3):
-        alone = ROPE.build().turn(x_BTHE[b : b + 1], position_BT[b : b + 1])
+        (alone,) = ROPE.build().turn(position_BT[b : b + 1], x_BTHE[b : b + 1])
         assert torch.equal(found[b : b + 1], alone)
 
 
@@ -69,7 +69,7 @@ def test_xpos_is_the_formula(scale_base: float, start: int) -> None:
     xpos = config.build()
     q_TE, k_TE = (torch.randn(T, E, dtype=torch.float64) for _ in "qk")
     place_T = torch.arange(start, start + T)
-    q, k = (xpos.turn(x[None, :, None], torch.arange(T)[None])[0, :, 0] for x in (q_TE, k_TE))
+    q, k = (xpos.turn(torch.arange(T)[None], x[None, :, None])[0][0, :, 0] for x in (q_TE, k_TE))
     query_scale, key_scale = xpos.scales(E, place_T[3:], place_T)
     found = (q[3:] * query_scale[:, 0]) @ (k * key_scale[:, 0]).T
     expected = scores(config, q_TE, k_TE)[3:]
