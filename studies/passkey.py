@@ -9,8 +9,9 @@ stand in the last segment, so that all that is right came through the memory. In
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name and one of them is asked for.
 
-Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
-that of all symbols, which teaches what they are, and later would ask the memory for the haystack.
+Texts grow longer in stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of that
+of all symbols, which teaches what they are, and later would ask the memory for the haystack. Where there are to be
+several keys, their number grows too: at first each text has one, with its name, then any number up to all.
 
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
 before the last segment). A digit is right if it is the likeliest one after the right digits before it.
@@ -28,7 +29,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,15 +71,24 @@ class Stage:
     """About as many a step."""
     symbols: float
     """Weight of the loss of all symbols, beside that of the digits."""
+    keys: Literal["one", "some", "all"] = "all"
+    """How many of the keys are hidden in a text; with `some`, each step draws from one to all."""
 
 
-STAGES = (
+ONE_KEY = (
     Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
     Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
     Stage(steps=600, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
 )
 """The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
+
+SEVERAL_KEYS = (
+    Stage(steps=600, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, keys="one"),
+    Stage(steps=900, segments=(3, 8), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
+    Stage(steps=1000, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
+    Stage(steps=1000, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +108,8 @@ class Settings:
     segment: int = 16
     embedding: float = 0.05
     """Size of the embeddings at first. Those of size 1, the model's own, drown what is recalled."""
-    stages: tuple[Stage, ...] = STAGES
+    stages: tuple[Stage, ...] | None = None
+    """Of training; `None`: `ONE_KEY` or `SEVERAL_KEYS`."""
     weight_decay: float = 0.01
     warm_up: int = 50
     """Steps at the beginning of each stage."""
@@ -114,13 +125,19 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """Of the texts."""
-        return Recipe(self.haystack, self.keys, self.segment)
+        return Recipe(self.haystack, self.keys, self.keys > 1, self.segment)
+
+    @property
+    def curriculum(self) -> tuple[Stage, ...]:
+        """The stages of training."""
+        return self.stages or (ONE_KEY if self.keys == 1 else SEVERAL_KEYS)
 
     @property
     def name(self) -> str:
         """Of the result's file."""
-        parts = [self.update, self.ablation, self.haystack, f"keys{self.keys}", f"seed{self.seed}"]
-        return "-".join(part for part in parts if part not in ("none", "repetitive", "keys1"))
+        shape = [f"keys{self.keys}", f"heads{self.heads}"]
+        parts = [self.update, self.ablation, self.haystack, *shape, f"seed{self.seed}"]
+        return "-".join(part for part in parts if part not in ("none", "repetitive", "keys1", "heads4"))
 
 
 # --- Training ------------------------------------------------------------------------------------------------
@@ -133,9 +150,7 @@ class DecaysGates(Muon):
         pass
 
     def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
-        return super().make(
-            [(n, p, dataclasses.replace(hint, decay=hint.decay or n.endswith(".gate"))) for n, p, hint in hinted]
-        )
+        return super().make([(n, p, replace(hint, decay=hint.decay or n.endswith(".gate"))) for n, p, hint in hinted])
 
 
 def model_of(settings: Settings) -> LanguageModel:
@@ -171,9 +186,9 @@ def _parts(model: LanguageModel) -> list[InfiniAttention]:
 def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
     """Trains stage after stage; tells every fiftieth step."""
     step, began = 0, time.process_time()
-    rate = settings.stages[0].learning_rate
+    rate = settings.curriculum[0].learning_rate
     optimizer = _optimizer(settings, rate).build(model)
-    for number, stage in enumerate(settings.stages):
+    for number, stage in enumerate(settings.curriculum):
         for i in range(stage.steps):
             loss, right = _loss(model, _batch(settings, stage, step), stage.symbols)
             loss.backward()
@@ -200,7 +215,8 @@ def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
     depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
-    return texts(settings.recipe, length, depths, (settings.seed, 2, step))
+    hidden = {"one": 1, "some": int(generator.integers(1, settings.keys + 1)), "all": settings.keys}[stage.keys]
+    return texts(replace(settings.recipe, keys=hidden), length, depths, (settings.seed, 2, step))
 
 
 def _schedule(i: int, steps: int, warm_up: int) -> float:
@@ -259,7 +275,7 @@ def main(settings: Settings) -> Path:
         PROGRESS.print(json.dumps(accuracy[-1]), soft_wrap=True)
     result = {
         "command": " ".join(["python -m studies.passkey", *sys.argv[1:]]),
-        "settings": dataclasses.asdict(settings) | {"out": str(settings.out)},
+        "settings": dataclasses.asdict(replace(settings, stages=settings.curriculum)) | {"out": str(settings.out)},
         "model": model.config.to_dict(),
         "parameters": parameter_count(model),
         "compressive_floats": sum(part.memory_floats for part in _parts(model)),

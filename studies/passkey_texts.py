@@ -32,18 +32,21 @@ class Recipe:
     haystack: Haystack
     keys: int
     """Keys that are hidden; one is asked for."""
+    named: bool
+    """Whether keys have names."""
     segment: int
     """N. No key is cut by a border between segments: with short ones every fourth would be, with real ones one in
     hundreds. None stands in the last segment."""
 
     def __post_init__(self) -> None:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
+        check(self.named or self.keys == 1, "named", self.named, "must be True where there are several keys")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
     @property
     def size(self) -> int:
-        """Symbols of a key: a mark, its name where there are several, and its digits."""
-        return 1 + (self.keys > 1) + ANSWER
+        """Symbols of a key: a mark, its name if it has one, and its digits."""
+        return 1 + self.named + ANSWER
 
     @property
     def least_segments(self) -> int:
@@ -103,8 +106,7 @@ def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tup
 
 def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.random.Generator) -> dict[int, int]:
     """Keys at places that do not meet, before the last segment, and the question."""
-    named = recipe.keys > 1
-    names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
+    names = generator.permutation(NAMES)[: recipe.keys].tolist() if recipe.named else [None]
     each = recipe.segment // recipe.size
     slots = (-(-length // recipe.segment) - 1) * each
     depth = generator.random() if depth is None else depth

@@ -50,11 +50,22 @@ def test_texts(keys: int, haystack: Haystack) -> None:
 def test_texts_have_room_for_their_keys(keys: int, segments: int) -> None:
     """Two go into a segment; training draws none that is too short, and none can be asked for."""
     settings = Settings(keys=keys)
-    lengths = {passkey._batch(settings, settings.stages[0], step).length for step in range(30)}
+    lengths = {passkey._batch(settings, settings.curriculum[-1], step).length for step in range(30)}
     assert min(lengths) >= segments * 16
     assert (drawn(settings, segments * 16, [None]).ids(0, segments * 16) == MARK).sum() == keys
     with pytest.raises(ConfigError, match=f"must be above {segments * 16 - 16}, to hold the question behind {keys} "):
         drawn(settings, segments * 16 - 16, [None])
+
+
+def test_the_number_of_keys_grows() -> None:
+    """With a name from the first on; one key alone has none."""
+    settings = Settings(keys=3)
+    for stage, expected in zip(settings.curriculum, ({1}, {1, 2, 3}, {1, 2, 3}, {3}), strict=True):
+        batches = [passkey._batch(settings, stage, step) for step in range(20)]
+        hidden = {int((row == MARK).sum()) for batch in batches for row in batch.ids(0, batch.length)}
+        assert hidden == expected
+    assert (drawn(settings, 96, [None]).ids(0, 96) > QUERY).any()
+    assert not (drawn(Settings(), 96, [None]).ids(0, 96) > QUERY).any()
 
 
 def test_a_random_haystack_does_not_repeat() -> None:
