@@ -84,10 +84,10 @@ ONE_KEY = (
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
 
 SEVERAL_KEYS = (
-    Stage(steps=600, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, keys="one"),
-    Stage(steps=900, segments=(3, 8), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
-    Stage(steps=1000, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
-    Stage(steps=1000, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
+    Stage(steps=500, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, keys="one"),
+    Stage(steps=2000, segments=(3, 8), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
+    Stage(steps=1200, segments=(4, 64), learning_rate=1e-2, tokens=8192, symbols=0.0, keys="some"),
+    Stage(steps=500, segments=(64, 64), learning_rate=5e-3, tokens=16384, symbols=0.0),
 )
 
 
@@ -101,6 +101,8 @@ class Settings:
     haystack: Haystack = "repetitive"
     keys: int = 1
     """Keys that are hidden; one is asked for."""
+    names: int = 16
+    """How many names there are for several keys; one alone has none."""
     seed: int = 0
     layers: int = 2
     width: int = 64
@@ -125,7 +127,7 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """Of the texts."""
-        return Recipe(self.haystack, self.keys, self.keys > 1, self.segment)
+        return Recipe(self.haystack, self.keys, self.names if self.keys > 1 else 0, self.segment)
 
     @property
     def curriculum(self) -> tuple[Stage, ...]:
@@ -135,9 +137,9 @@ class Settings:
     @property
     def name(self) -> str:
         """Of the result's file."""
-        shape = [f"keys{self.keys}", f"heads{self.heads}"]
-        parts = [self.update, self.ablation, self.haystack, *shape, f"seed{self.seed}"]
-        return "-".join(part for part in parts if part not in ("none", "repetitive", "keys1", "heads4"))
+        keys = [] if self.keys == 1 else [f"keys{self.keys}", f"names{self.names}"]
+        parts = [self.update, self.ablation, self.haystack, *keys, f"seed{self.seed}"]
+        return "-".join(part for part in parts if part not in ("none", "repetitive"))
 
 
 # --- Training ------------------------------------------------------------------------------------------------
@@ -210,11 +212,13 @@ def _optimizer(settings: Settings, rate: float) -> Muon.Config:
 
 def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     """The texts of a step, equally long; of an eighth of them the key stands at the start, and else anywhere. The first
-    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there."""
+    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there. Of several
+    keys each stands anywhere: one at the start would be the one that is asked for."""
     generator = np.random.default_rng((settings.seed, 1, step))
     fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
-    depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
+    at_start = AT_START if settings.keys == 1 else 0
+    depths = [DEPTHS["start"] if at < at_start else None for at in generator.random(max(1, stage.tokens // length))]
     hidden = {"one": 1, "some": int(generator.integers(1, settings.keys + 1)), "all": settings.keys}[stage.keys]
     return texts(replace(settings.recipe, keys=hidden), length, depths, (settings.seed, 2, step))
 

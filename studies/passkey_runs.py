@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 Run = dict[str, Any]
-KIND = ("update", "ablation", "haystack", "keys", "heads")
+KIND = ("update", "ablation", "haystack", "keys")
 """Settings that tell one kind of run from another."""
 
 
