@@ -61,7 +61,7 @@ def layer(segment: int, *, backward: bool) -> dict[str, Any]:
     parts = {"local": Local(InfiniAttention.Config(**numbers))}
     parts |= {name: InfiniAttention.Config(**numbers, update=update).build() for name, update in UPDATES.items()}
     runs = {name: _pass(part, backward) for name, part in parts.items()}
-    timings, ratios = interleave(runs, runs=9, warm_up=1)
+    timings, ratios = interleave(runs, runs=5, warm_up=1)
     return {"seconds": timings, "ratio_to_local": ratios}
 
 

@@ -9,9 +9,8 @@ stand in the last segment, so that all that is right came through the memory. In
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name and one of them is asked for.
 
-Texts grow longer in stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of that
-of all symbols, which teaches what they are, and later would ask the memory for the haystack. Where there are to be
-several keys, their number grows too: at first each text has one, with its name, then any number up to all.
+Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
+that of all symbols, which teaches what they are, and later would ask the memory for the haystack.
 
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
 before the last segment). A digit is right if it is the likeliest one after the right digits before it.
@@ -29,7 +28,7 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,24 +70,15 @@ class Stage:
     """About as many a step."""
     symbols: float
     """Weight of the loss of all symbols, beside that of the digits."""
-    keys: Literal["one", "some", "all"] = "all"
-    """How many of the keys are hidden in a text; with `some`, each step draws from one to all."""
 
 
-ONE_KEY = (
+STAGES = (
     Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
     Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
     Stage(steps=600, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
 )
 """The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
-
-SEVERAL_KEYS = (
-    Stage(steps=500, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, keys="one"),
-    Stage(steps=2000, segments=(3, 8), learning_rate=1e-2, tokens=4096, symbols=0.0, keys="some"),
-    Stage(steps=1200, segments=(4, 64), learning_rate=1e-2, tokens=8192, symbols=0.0, keys="some"),
-    Stage(steps=500, segments=(64, 64), learning_rate=5e-3, tokens=16384, symbols=0.0),
-)
 
 
 @dataclass(frozen=True)
@@ -101,8 +91,6 @@ class Settings:
     haystack: Haystack = "repetitive"
     keys: int = 1
     """Keys that are hidden; one is asked for."""
-    names: int = 16
-    """How many names there are for several keys; one alone has none."""
     seed: int = 0
     layers: int = 2
     width: int = 64
@@ -110,8 +98,7 @@ class Settings:
     segment: int = 16
     embedding: float = 0.05
     """Size of the embeddings at first. Those of size 1, the model's own, drown what is recalled."""
-    stages: tuple[Stage, ...] | None = None
-    """Of training; `None`: `ONE_KEY` or `SEVERAL_KEYS`."""
+    stages: tuple[Stage, ...] = STAGES
     weight_decay: float = 0.01
     warm_up: int = 50
     """Steps at the beginning of each stage."""
@@ -127,19 +114,13 @@ class Settings:
     @property
     def recipe(self) -> Recipe:
         """Of the texts."""
-        return Recipe(self.haystack, self.keys, self.names if self.keys > 1 else 0, self.segment)
-
-    @property
-    def curriculum(self) -> tuple[Stage, ...]:
-        """The stages of training."""
-        return self.stages or (ONE_KEY if self.keys == 1 else SEVERAL_KEYS)
+        return Recipe(self.haystack, self.keys, self.segment)
 
     @property
     def name(self) -> str:
         """Of the result's file."""
-        keys = [] if self.keys == 1 else [f"keys{self.keys}", f"names{self.names}"]
-        parts = [self.update, self.ablation, self.haystack, *keys, f"seed{self.seed}"]
-        return "-".join(part for part in parts if part not in ("none", "repetitive"))
+        parts = [self.update, self.ablation, self.haystack, f"keys{self.keys}", f"seed{self.seed}"]
+        return "-".join(part for part in parts if part not in ("none", "repetitive", "keys1"))
 
 
 # --- Training ------------------------------------------------------------------------------------------------
@@ -152,7 +133,9 @@ class DecaysGates(Muon):
         pass
 
     def make(self, hinted: list[Hinted]) -> list[torch.optim.Optimizer]:
-        return super().make([(n, p, replace(hint, decay=hint.decay or n.endswith(".gate"))) for n, p, hint in hinted])
+        return super().make(
+            [(n, p, dataclasses.replace(hint, decay=hint.decay or n.endswith(".gate"))) for n, p, hint in hinted]
+        )
 
 
 def model_of(settings: Settings) -> LanguageModel:
@@ -188,9 +171,9 @@ def _parts(model: LanguageModel) -> list[InfiniAttention]:
 def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
     """Trains stage after stage; tells every fiftieth step."""
     step, began = 0, time.process_time()
-    rate = settings.curriculum[0].learning_rate
+    rate = settings.stages[0].learning_rate
     optimizer = _optimizer(settings, rate).build(model)
-    for number, stage in enumerate(settings.curriculum):
+    for number, stage in enumerate(settings.stages):
         for i in range(stage.steps):
             loss, right = _loss(model, _batch(settings, stage, step), stage.symbols)
             loss.backward()
@@ -212,15 +195,12 @@ def _optimizer(settings: Settings, rate: float) -> Muon.Config:
 
 def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     """The texts of a step, equally long; of an eighth of them the key stands at the start, and else anywhere. The first
-    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there. Of several
-    keys each stands anywhere: one at the start would be the one that is asked for."""
+    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there."""
     generator = np.random.default_rng((settings.seed, 1, step))
     fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
-    at_start = AT_START if settings.keys == 1 else 0
-    depths = [DEPTHS["start"] if at < at_start else None for at in generator.random(max(1, stage.tokens // length))]
-    hidden = {"one": 1, "some": int(generator.integers(1, settings.keys + 1)), "all": settings.keys}[stage.keys]
-    return texts(replace(settings.recipe, keys=hidden), length, depths, (settings.seed, 2, step))
+    depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
+    return texts(settings.recipe, length, depths, (settings.seed, 2, step))
 
 
 def _schedule(i: int, steps: int, warm_up: int) -> float:
@@ -279,7 +259,7 @@ def main(settings: Settings) -> Path:
         PROGRESS.print(json.dumps(accuracy[-1]), soft_wrap=True)
     result = {
         "command": " ".join(["python -m studies.passkey", *sys.argv[1:]]),
-        "settings": dataclasses.asdict(replace(settings, stages=settings.curriculum)) | {"out": str(settings.out)},
+        "settings": dataclasses.asdict(settings) | {"out": str(settings.out)},
         "model": model.config.to_dict(),
         "parameters": parameter_count(model),
         "compressive_floats": sum(part.memory_floats for part in _parts(model)),

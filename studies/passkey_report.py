@@ -113,7 +113,7 @@ def _name(run: Run) -> str:
     told = [settings["update"]]
     told += [settings["ablation"]] if settings["ablation"] != "none" else []
     told += ["random haystack"] if settings["haystack"] == "random" else []
-    told += [f"{settings['keys']} keys of {settings['names']} names"] if settings["keys"] > 1 else []
+    told += [f"{settings['keys']} keys"] if settings["keys"] > 1 else []
     told += [f"seed {settings['seed']}"] if settings["seed"] else []
     return ", ".join(told)
 

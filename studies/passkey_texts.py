@@ -32,22 +32,18 @@ class Recipe:
     haystack: Haystack
     keys: int
     """Keys that are hidden; one is asked for."""
-    names: int
-    """How many there are, of which each key has its own; 0: keys have none."""
     segment: int
     """N. No key is cut by a border between segments: with short ones every fourth would be, with real ones one in
     hundreds. None stands in the last segment."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.names <= NAMES, "names", self.names, f"must be 0 to {NAMES}")
-        most = max(1, self.names)
-        check(1 <= self.keys <= most, "keys", self.keys, f"must be 1 to {most}, as there are {self.names} names")
+        check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
     @property
     def size(self) -> int:
-        """Symbols of a key: a mark, its name if it has one, and its digits."""
-        return 1 + (self.names > 0) + ANSWER
+        """Symbols of a key: a mark, its name where there are several, and its digits."""
+        return 1 + (self.keys > 1) + ANSWER
 
     @property
     def least_segments(self) -> int:
@@ -107,10 +103,12 @@ def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tup
 
 def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.random.Generator) -> dict[int, int]:
     """Keys at places that do not meet, before the last segment, and the question."""
-    names = generator.permutation(recipe.names)[: recipe.keys].tolist() if recipe.names else [None]
+    named = recipe.keys > 1
+    names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
     each = recipe.segment // recipe.size
     slots = (-(-length // recipe.segment) - 1) * each
-    asked = int(generator.integers(slots)) if depth is None else round(depth * (slots - 1))
+    depth = generator.random() if depth is None else depth
+    asked = min(round(depth * (slots - 1)), slots - 1)
     others = generator.choice(slots - 1, recipe.keys - 1, replace=False)
     row: dict[int, int] = {}
     for name, slot in zip(names, [asked, *(others + (others >= asked))], strict=True):

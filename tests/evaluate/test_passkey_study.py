@@ -50,41 +50,11 @@ def test_texts(keys: int, haystack: Haystack) -> None:
 def test_texts_have_room_for_their_keys(keys: int, segments: int) -> None:
     """Two go into a segment; training draws none that is too short, and none can be asked for."""
     settings = Settings(keys=keys)
-    lengths = {passkey._batch(settings, settings.curriculum[-1], step).length for step in range(30)}
+    lengths = {passkey._batch(settings, settings.stages[0], step).length for step in range(30)}
     assert min(lengths) >= segments * 16
     assert (drawn(settings, segments * 16, [None]).ids(0, segments * 16) == MARK).sum() == keys
     with pytest.raises(ConfigError, match=f"must be above {segments * 16 - 16}, to hold the question behind {keys} "):
         drawn(settings, segments * 16 - 16, [None])
-
-
-def test_the_number_of_keys_grows() -> None:
-    """With a name from the first on; one key alone has none."""
-    settings = Settings(keys=3)
-    for stage, expected in zip(settings.curriculum, ({1}, {1, 2, 3}, {1, 2, 3}, {3}), strict=True):
-        batches = [passkey._batch(settings, stage, step) for step in range(20)]
-        hidden = {int((row == MARK).sum()) for batch in batches for row in batch.ids(0, batch.length)}
-        assert hidden == expected
-    assert (drawn(settings, 96, [None]).ids(0, 96) > QUERY).any()
-    assert not (drawn(Settings(), 96, [None]).ids(0, 96) > QUERY).any()
-
-
-def test_names_are_as_many_as_asked_for() -> None:
-    settings = Settings(keys=2, names=3)
-    ids_BT = drawn(settings, 96, [None] * 40).ids(0, 96)
-    assert set(ids_BT[ids_BT > QUERY].tolist()) == {QUERY + 1, QUERY + 2, QUERY + 3}
-    with pytest.raises(ConfigError, match=r"keys.*must be 1 to 3, as there are 3 names"):
-        drawn(Settings(keys=4, names=3), 96, [None])
-
-
-def test_where_a_key_stands_does_not_tell_that_it_is_asked_for() -> None:
-    """Of two keys in training, the one at the start is asked for as often as the other."""
-    settings = Settings(keys=2)
-    stage = Stage(steps=1, segments=(3, 3), learning_rate=1e-3, tokens=4096, symbols=0.0)
-    rows = [row for step in range(40) for row in passkey._batch(settings, stage, step).ids(0, 48).tolist()]
-    at_start = [row for row in rows if row[0] == MARK]
-    asked = sum(row[1] == row[row.index(QUERY) + 1] for row in at_start)
-    assert len(at_start) > 300
-    assert abs(asked / len(at_start) - 0.5) < 0.1
 
 
 def test_a_random_haystack_does_not_repeat() -> None:
@@ -175,11 +145,11 @@ def test_the_report_is_made_from_kept_runs_alone(tmp_path: Path) -> None:
         passkey.main(Settings(update="delta", ablation="dead-gate", **small)),
     ]
     text = passkey_report.write(tmp_path).read_text()
-    for path, name in zip(paths, ("delta", "linear, 2 keys of 16 names", "delta, dead-gate"), strict=True):
+    for path, name in zip(paths, ("delta", "linear, 2 keys", "delta, dead-gate"), strict=True):
         digits = json.loads(path.read_text())["accuracy"][1]["digits"].values()
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {name} |") and " to " in line]
         assert f"{sum(digits) / 3:.1%}" in row.split("|")[3]
-    assert text.index("## Ablations") > text.index("| linear, 2 keys of 16 names |")
+    assert text.index("## Ablations") > text.index("| linear, 2 keys |")
     assert "longest text of training has 48 symbols" in text
     assert {path.name for path in (tmp_path / "figures").iterdir()} == {"lengths.svg", "gates-delta.svg"}
 
