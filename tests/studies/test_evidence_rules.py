@@ -23,6 +23,7 @@ COMPARISONS = [
     ("LongNet", "Order of Table 2", 0, "longnet", "longnet.2048", "sparse.2048"),
     ("LongNet", "Order of Table 2", 1, "longnet", "longnet.2048", "longnet.512"),
     ("Mixture-of-Depths", "Equal loss at half the cost of a step", 0, "mod", "mod.predictor", "transformer"),
+    ("Mixture-of-Depths", "Equal loss at half the cost of a step", 1, "mod_long", "mod.predictor", "transformer"),
     ("MEGABYTE", "Better bits per byte at equal compute", 0, "resolution", "megabyte", "transformer"),
     ("Mamba and hybrids", "Better on raw bytes at less compute", 0, "resolution", "mamba", "transformer"),
     ("H-Net", "Learned chunks are better than fixed ones", 0, "resolution", "hnet", "fixed"),
@@ -43,7 +44,7 @@ def test_fewer_bits(made: Made, comparison: tuple, ours: float, verdict: Verdict
 
 
 MILLION = {"gradient_norm": 1.0, "seconds": 9.0, "peak_bytes": 2**30, "nats_per_byte": 5.5, "gradients_apart": 1e-6}
-STEP = ("Mixture-of-Depths", "Equal loss at half the cost of a step", 1)
+STEP = ("Mixture-of-Depths", "Equal loss at half the cost of a step", 2)
 WRITING = ("MEGABYTE", "More parameters, yet faster generation", 0)
 FILE = ("Engram", "Offload costs under three per cent", 0)
 
@@ -81,6 +82,21 @@ TIMED = [
 def test_times(made: Made, asked: tuple, benchmark: str, results: dict, verdict: Verdict) -> None:
     made.benchmark(benchmark, results)
     assert made.judged(*asked).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("lowest", "others", "verdict"), [(0.97, 0.99, CONFIRMED), (0.96, 0.99, PARTLY), (0.96, 0.97, NOT_HERE)]
+)  # fmt: skip
+def test_predictors(made: Made, lowest: float, others: float, verdict: Verdict) -> None:
+    """Of two layers and three seeds, one is the lowest; what is shown besides does not count."""
+    runs = [
+        {"observed": {"training": {"depths/accuracy, 1 of 2": others, "depths/accuracy, 2 of 2": own, "bits": 0.0}}}
+        for own in (others, lowest, others)
+    ]
+    made.study("mod_long", {"mod.predictor": 2.0}, runs={"mod.predictor": runs})
+    found = made.judged("Mixture-of-Depths", "A predictor tells in a stream who is routed")
+    assert found.verdict is verdict
+    assert found.told.endswith(f"{lowest:.1%} to {others:.1%} by layer and seed")
 
 
 @pytest.mark.parametrize(
