@@ -19,7 +19,7 @@ HEADLINES = {
         "Constant state",
         "A passkey in a million tokens after short training",
     },
-    "Mixture-of-Depths": {"Equal loss at half the cost of a step"},
+    "Mixture-of-Depths": {"Equal loss at half the cost of a step", "A predictor tells in a stream who is routed"},
     "MEGABYTE": {"A million bytes", "More parameters, yet faster generation", "Better bits per byte at equal compute"},
     "Mamba and hybrids": {
         "Three to ten layers of Mamba to one of attention are best",
