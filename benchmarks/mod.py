@@ -1,9 +1,12 @@
 """Mixture-of-Depths against dense models: `mod` and `transformer`.
 
-training        forward and backward of a batch at equal layers and width, in turn; the ratio against that of the
-                declared FLOPs
-sampling        a decode step after contexts of several lengths, where an eighth of the positions is routed exactly
-at equal loss   the same of two sizes that `studies/mod.py` trains at equal FLOPs, with losses it cannot tell apart
+training                   forward and backward of a batch at equal layers and width, in turn; the ratio against that of
+                           the declared FLOPs
+sampling                   a decode step after contexts of several lengths, where an eighth of the positions is routed
+                           exactly
+equal FLOPs per byte       the same of the two sizes that `studies/mod.py` trains
+equal FLOPs of training    the same of the two that `studies/mod_isoflops.py` trains in one shape, the dense one on
+                           fewer bytes
 """
 
 from __future__ import annotations
@@ -24,9 +27,15 @@ from everlong.depth.mixture_of_depths import MixtureOfDepths
 Sizes = dict[str, dict[str, Any]]
 """Arguments by family, of `tiny`."""
 ALIKE: Sizes = {"mod": {}, "transformer": {}}
-EQUAL_LOSS: Sizes = {
-    "mod": {"layers": 6, "width": 72, "heads": 2, "hidden": 232},
-    "transformer": {"layers": 4, "width": 64, "heads": 2, "hidden": 192},
+STUDIED: dict[str, Sizes] = {
+    "equal FLOPs per byte": {
+        "mod": {"layers": 6, "width": 72, "heads": 2, "hidden": 232},
+        "transformer": {"layers": 4, "width": 64, "heads": 2, "hidden": 192},
+    },
+    "equal FLOPs of training": {
+        "mod": {"layers": 6, "width": 64, "heads": 2, "hidden": 184},
+        "transformer": {"layers": 6, "width": 64, "heads": 2, "hidden": 192},
+    },
 }
 ROWS, WINDOW = 8, 512
 CONTEXTS = (1024, 4096, 16_384)
@@ -37,7 +46,7 @@ CHUNK = 2048  # bytes of context that are read at a time
 def main() -> None:
     """Times both and keeps the result."""
     results: dict[str, Any] = {"training": training()}
-    for name, sizes in (("sampling", ALIKE), ("at equal loss", EQUAL_LOSS)):
+    for name, sizes in {"sampling": ALIKE, **STUDIED}.items():
         results[name] = {str(length): sampling(sizes, length) for length in CONTEXTS}
     record("mod", results)
 

@@ -51,7 +51,7 @@ from studies.passkey_texts import ANSWER, VOCABULARY, Haystack, Recipe, Texts, t
 
 CHUNK = 16_384  # symbols of a call when streaming, over all rows
 DEPTHS = {"start": 0.0, "middle": 0.5, "end": 1.0}
-AT_START = 1 / 8  # share of the texts of training whose key stands at the start
+AT_START = 1 / 8  # share of the texts of training whose only key stands at the start
 
 Ablation = Literal["none", "detached", "dead-gate", "slow-gate", "decayed-gate"]
 PROGRESS = Console(stderr=True, highlight=False)
@@ -195,11 +195,13 @@ def _optimizer(settings: Settings, rate: float) -> Muon.Config:
 
 def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     """The texts of a step, equally long; of an eighth of them the key stands at the start, and else anywhere. The first
-    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there."""
+    segment, which finds no memory, is like no other, and long texts would hardly ever have their key there. Where there
+    are several, all stand anywhere: the place must not tell which is asked for."""
     generator = np.random.default_rng((settings.seed, 1, step))
     fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
-    depths = [DEPTHS["start"] if at < AT_START else None for at in generator.random(max(1, stage.tokens // length))]
+    at_start = AT_START if settings.keys == 1 else 0
+    depths = [DEPTHS["start"] if at < at_start else None for at in generator.random(max(1, stage.tokens // length))]
     return texts(settings.recipe, length, depths, (settings.seed, 2, step))
 
 

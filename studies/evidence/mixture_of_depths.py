@@ -52,7 +52,7 @@ MIXTURE_OF_DEPTHS = System(
             "upwards of 50 % faster to step when sampling (abstract, secondary source)",
             (
                 Measure(
-                    "Does it need fewer bits at equal training FLOPs, decided as in a stream?",
+                    "Does it need fewer bits at equal training FLOPs per byte, decided as in a stream?",
                     ("everlong compare studies/mod.py",),
                     LOWER,
                     fewer_bits("mod", "mod.predictor", "transformer"),
@@ -62,6 +62,12 @@ MIXTURE_OF_DEPTHS = System(
                     ("everlong compare studies/mod_long.py",),
                     LOWER,
                     fewer_bits("mod_long", "mod.predictor", "transformer"),
+                ),
+                Measure(
+                    "Does it in the same shape, at equal FLOPs of the whole training, and so after more bytes?",
+                    ("everlong compare studies/mod_isoflops.py",),
+                    LOWER,
+                    fewer_bits("mod_isoflops", "mod", "transformer"),
                 ),
                 Measure(
                     "How much faster is a decoding step than that of the dense model of its shape?",

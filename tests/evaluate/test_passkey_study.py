@@ -118,6 +118,16 @@ def test_lengths_are_drawn_evenly_by_their_logarithm() -> None:
     assert abs((lengths < 8).mean() - (lengths > 8).mean()) < 0.1
 
 
+@pytest.mark.parametrize(("keys", "share"), [(1, 1 / 8), (2, 0)])
+def test_the_place_of_a_key_does_not_tell_that_it_is_asked_for(keys: int, share: float) -> None:
+    """A single one stands at the very start of an eighth of the texts of training; of two, hardly ever."""
+    settings, stage = Settings(keys=keys), Stage(1, segments=(64, 64), learning_rate=1e-3, tokens=4096, symbols=0.0)
+    ids_BT = torch.cat([passkey._batch(settings, stage, step).ids(0, 1024) for step in range(100)])
+    question_BA = ids_BT[:, -4 - (keys > 1) :]
+    at_start_B = (ids_BT[:, 1 : 1 + question_BA.shape[1]] == question_BA).all(-1)
+    assert abs(at_start_B.float().mean() - share) < 0.05
+
+
 def test_texts_are_as_many_as_are_asked_for() -> None:
     """Fewer where they are long, and one at least."""
     settings = Settings(width=16, rows=5, read=300)

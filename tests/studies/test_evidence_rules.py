@@ -24,6 +24,7 @@ COMPARISONS = [
     ("LongNet", "Order of Table 2", 1, "longnet", "longnet.2048", "longnet.512"),
     ("Mixture-of-Depths", "Equal loss at half the cost of a step", 0, "mod", "mod.predictor", "transformer"),
     ("Mixture-of-Depths", "Equal loss at half the cost of a step", 1, "mod_long", "mod.predictor", "transformer"),
+    ("Mixture-of-Depths", "Equal loss at half the cost of a step", 2, "mod_isoflops", "mod", "transformer"),
     ("MEGABYTE", "Better bits per byte at equal compute", 0, "resolution", "megabyte", "transformer"),
     ("Mamba and hybrids", "Better on raw bytes at less compute", 0, "resolution", "mamba", "transformer"),
     ("H-Net", "Learned chunks are better than fixed ones", 0, "resolution", "hnet", "fixed"),
@@ -44,7 +45,7 @@ def test_fewer_bits(made: Made, comparison: tuple, ours: float, verdict: Verdict
 
 
 MILLION = {"gradient_norm": 1.0, "seconds": 9.0, "peak_bytes": 2**30, "nats_per_byte": 5.5, "gradients_apart": 1e-6}
-STEP = ("Mixture-of-Depths", "Equal loss at half the cost of a step", 2)
+STEP = ("Mixture-of-Depths", "Equal loss at half the cost of a step", 3)
 WRITING = ("MEGABYTE", "More parameters, yet faster generation", 0)
 FILE = ("Engram", "Offload costs under three per cent", 0)
 
