@@ -7,9 +7,10 @@ Symbols, not text, so that a model of 1e5 parameters learns it on one CPU core w
 a mark and four digits in it, and at the end another mark, after which the four digits are to be said. The digits never
 stand in the last segment, so that all that is right came through the memory. In the haystack the same 40 symbols go
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
-has a name and one of them is asked for.
+has a name, and one of them is asked for; in training all are, and half of the questions' digits are hidden from what
+reads them, or else a digit is looked up by the one before, and never by the name.
 
-Texts grow longer in three stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
+Texts grow longer in stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
 that of all symbols, which teaches what they are, and later would ask the memory for the haystack.
 
 Accuracy is measured by streaming, in constant memory, with the key at the start, in the middle, and at the end (just
@@ -47,11 +48,12 @@ from everlong.sequence.infini import InfiniAttention
 from everlong.sequence.position import Rotary
 from everlong.train import Muon
 from everlong.train.optimizers import Hinted
-from studies.passkey_texts import ANSWER, VOCABULARY, Haystack, Recipe, Texts, texts
+from studies.passkey_texts import ANSWER, QUERY, VOCABULARY, Haystack, Recipe, Texts, texts
 
 CHUNK = 16_384  # symbols of a call when streaming, over all rows
 DEPTHS = {"start": 0.0, "middle": 0.5, "end": 1.0}
 AT_START = 1 / 8  # share of the texts of training whose only key stands at the start
+HIDDEN = 1 / 2  # share of the digits that are not shown to a model that learns several keys
 
 Ablation = Literal["none", "detached", "dead-gate", "slow-gate", "decayed-gate"]
 PROGRESS = Console(stderr=True, highlight=False)
@@ -80,6 +82,14 @@ STAGES = (
 """The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
 
+SEVERAL = (
+    Stage(steps=400, segments=(4, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
+    Stage(steps=3000, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0),
+    Stage(steps=800, segments=(4, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
+    Stage(steps=500, segments=(64, 64), learning_rate=2.5e-3, tokens=4096, symbols=0.0),
+)
+"""Of several keys. The second is long: what tells names apart is learnt late."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -90,7 +100,7 @@ class Settings:
     ablation: Ablation = "none"
     haystack: Haystack = "repetitive"
     keys: int = 1
-    """Keys that are hidden; one is asked for."""
+    """Keys that are hidden."""
     seed: int = 0
     layers: int = 2
     width: int = 64
@@ -99,6 +109,9 @@ class Settings:
     embedding: float = 0.05
     """Size of the embeddings at first. Those of size 1, the model's own, drown what is recalled."""
     stages: tuple[Stage, ...] = STAGES
+    """Where there is one key."""
+    several: tuple[Stage, ...] = SEVERAL
+    """Stages where there are several keys."""
     weight_decay: float = 0.01
     warm_up: int = 50
     """Steps at the beginning of each stage."""
@@ -112,9 +125,19 @@ class Settings:
     """Folder of the result."""
 
     @property
+    def training(self) -> tuple[Stage, ...]:
+        """The stages of the run."""
+        return self.stages if self.keys == 1 else self.several
+
+    @property
     def recipe(self) -> Recipe:
-        """Of the texts."""
+        """Of the texts: one key is asked for."""
         return Recipe(self.haystack, self.keys, self.segment)
+
+    @property
+    def lessons(self) -> Recipe:
+        """Of the texts of training: all keys are asked for."""
+        return Recipe(self.haystack, self.keys, self.segment, questions=self.keys)
 
     @property
     def name(self) -> str:
@@ -171,11 +194,11 @@ def _parts(model: LanguageModel) -> list[InfiniAttention]:
 def train(settings: Settings, model: LanguageModel) -> Iterator[dict[str, Any]]:
     """Trains stage after stage; tells every fiftieth step."""
     step, began = 0, time.process_time()
-    rate = settings.stages[0].learning_rate
+    rate = settings.training[0].learning_rate
     optimizer = _optimizer(settings, rate).build(model)
-    for number, stage in enumerate(settings.stages):
+    for number, stage in enumerate(settings.training):
         for i in range(stage.steps):
-            loss, right = _loss(model, _batch(settings, stage, step), stage.symbols)
+            loss, right = _loss(model, _batch(settings, stage, step), stage.symbols, _hidden(settings, step))
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimizer.step(stage.learning_rate / rate * _schedule(i, stage.steps, settings.warm_up))
@@ -198,11 +221,16 @@ def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     segment, which finds no memory, is like no other, and long texts would hardly ever have their key there. Where there
     are several, all stand anywhere: the place must not tell which is asked for."""
     generator = np.random.default_rng((settings.seed, 1, step))
-    fewest, most = (max(segments, settings.recipe.least_segments) for segments in stage.segments)
+    fewest, most = (max(segments, settings.lessons.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
     at_start = AT_START if settings.keys == 1 else 0
     depths = [DEPTHS["start"] if at < at_start else None for at in generator.random(max(1, stage.tokens // length))]
-    return texts(settings.recipe, length, depths, (settings.seed, 2, step))
+    return texts(settings.lessons, length, depths, (settings.seed, 2, step))
+
+
+def _hidden(settings: Settings, step: int) -> np.random.Generator | None:
+    """Draws which digits are hidden in a step; nothing is where there is one key, whose digits tell nothing else."""
+    return np.random.default_rng((settings.seed, 4, step)) if settings.keys > 1 else None
 
 
 def _schedule(i: int, steps: int, warm_up: int) -> float:
@@ -212,12 +240,19 @@ def _schedule(i: int, steps: int, warm_up: int) -> float:
     return 0.55 + 0.45 * math.cos(math.pi * (i - warm_up) / max(1, steps - warm_up))
 
 
-def _loss(model: LanguageModel, batch: Texts, symbols: float) -> tuple[Tensor, float]:
-    """Cross-entropy of the digits and, with a weight, of all symbols; and the share of digits that are right."""
-    ids_BT = batch.ids(0, batch.length)
-    logits_BTV = model(ids_BT[:, :-1]).logits
+def _loss(
+    model: LanguageModel, batch: Texts, symbols: float, hidden: np.random.Generator | None = None
+) -> tuple[Tensor, float]:
+    """Cross-entropy of the digits and, with a weight, of all symbols; and the share of digits that are right. With a
+    generator, what is read shows another mark in place of some of the digits."""
+    ids_BT, places_A = batch.ids(0, batch.length), torch.from_numpy(batch.answer_A)
+    answer_BA, read_BT = ids_BT[:, places_A], ids_BT.clone()
+    if hidden is not None:
+        hidden_BA = torch.from_numpy(hidden.random(answer_BA.shape) < HIDDEN)
+        read_BT[:, places_A] = answer_BA.masked_fill(hidden_BA, QUERY)
+    logits_BTV = model(read_BT[:, :-1]).logits
     everything = F.cross_entropy(logits_BTV.flatten(0, 1), ids_BT[:, 1:].flatten())
-    logits_BAV, answer_BA = logits_BTV[:, -ANSWER:], ids_BT[:, -ANSWER:]
+    logits_BAV = logits_BTV[:, places_A - 1]
     right = (logits_BAV.argmax(-1) == answer_BA).float().mean().item()
     return F.cross_entropy(logits_BAV.flatten(0, 1), answer_BA.flatten()) + symbols * everything, right
 

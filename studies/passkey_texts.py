@@ -31,13 +31,16 @@ class Recipe:
 
     haystack: Haystack
     keys: int
-    """Keys that are hidden; one is asked for."""
+    """Keys that are hidden."""
     segment: int
     """N. No key is cut by a border between segments: with short ones every fourth would be, with real ones one in
-    hundreds. None stands in the last segment."""
+    hundreds. None stands in a segment with questions, the last ones."""
+    questions: int = 1
+    """Keys that are asked for."""
 
     def __post_init__(self) -> None:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
+        check(1 <= self.questions <= self.keys, "questions", self.questions, f"must be 1 to {self.keys}, as keys are")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
     @property
@@ -46,27 +49,46 @@ class Recipe:
         return 1 + (self.keys > 1) + ANSWER
 
     @property
+    def each(self) -> int:
+        """Keys, or questions, that go into a segment."""
+        return self.segment // self.size
+
+    @property
+    def asking(self) -> int:
+        """Segments with questions."""
+        return -(-self.questions // self.each)
+
+    @property
     def least_segments(self) -> int:
-        """The fewest that a text has: room for all keys, and the last one, with the question."""
-        return -(-self.keys // (self.segment // self.size)) + 1
+        """The fewest that a text has: room for all keys, and for the questions."""
+        return -(-self.keys // self.each) + self.asking
+
+    def question(self, i: int, length: int) -> int:
+        """Where the i-th question from the end begins in a text of a length."""
+        return length - i // self.each * self.segment - (i % self.each + 1) * self.size
 
 
 @dataclass(frozen=True)
 class Texts:
     """B texts of one length, drawn piece by piece."""
 
+    recipe: Recipe
     length: int
-    haystack: Haystack
     seed: tuple[int, ...]
     phase_B: np.ndarray
     planted: list[dict[int, int]]
     """What stands in the haystack, by place."""
 
     @property
+    def answer_A(self) -> np.ndarray:
+        """Places of the questions' digits, alike in all texts."""
+        ends = [self.recipe.question(i, self.length) + self.recipe.size for i in range(self.recipe.questions)]
+        return np.concatenate([np.arange(end - ANSWER, end) for end in reversed(ends)])
+
+    @property
     def answer_BA(self) -> np.ndarray:
-        """The last digits of each text."""
-        places = range(self.length - ANSWER, self.length)
-        return np.array([[row[place] for place in places] for row in self.planted])
+        """The digits there."""
+        return np.array([[row[place] for place in self.answer_A] for row in self.planted])
 
     def ids(self, begin: int, end: int) -> Tensor:
         """The symbols from one place to another, (B, end - begin)."""
@@ -78,7 +100,7 @@ class Texts:
         return torch.from_numpy(ids_BT)
 
     def _hay(self, begin: int, end: int) -> np.ndarray:
-        if self.haystack == "repetitive":
+        if self.recipe.haystack == "repetitive":
             return CYCLE[(self.phase_B[:, None] + np.arange(begin, end)) % len(CYCLE)]
         drawn = [
             np.random.default_rng((*self.seed, i)).integers(HAY, size=(len(self.phase_B), DRAWN))
@@ -91,33 +113,35 @@ def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tup
     """A text for every depth; `None`: the key stands anywhere. Other keys stand anywhere in any case.
 
     Raises:
-        ConfigError: the keys and the question do not go into so many symbols.
+        ConfigError: the keys and the questions do not go into so many symbols, or several questions into parts of
+            segments.
     """
     segments, least = -(-length // recipe.segment), recipe.least_segments
-    remedy = f"must be above {(least - 1) * recipe.segment}, to hold the question behind {recipe.keys} keys"
+    remedy = f"must be above {(least - 1) * recipe.segment}, to hold what is asked behind {recipe.keys} keys"
     check(segments >= least, "length", length, remedy)
+    whole = recipe.questions == 1 or length % recipe.segment == 0
+    check(whole, "length", length, f"must be a multiple of {recipe.segment} where several keys are asked for")
     generator = np.random.default_rng(seed)
     planted = [_plant(recipe, length, depth, generator) for depth in depths]
-    return Texts(length, recipe.haystack, seed, generator.integers(len(CYCLE), size=len(depths)), planted)
+    return Texts(recipe, length, seed, generator.integers(len(CYCLE), size=len(depths)), planted)
 
 
 def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.random.Generator) -> dict[int, int]:
-    """Keys at places that do not meet, before the last segment, and the question."""
+    """Keys at places that do not meet, before the questions; that of the key at the depth is the last one."""
     named = recipe.keys > 1
     names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
-    each = recipe.segment // recipe.size
-    slots = (-(-length // recipe.segment) - 1) * each
+    each = recipe.each
+    slots = (-(-length // recipe.segment) - recipe.asking) * each
     depth = generator.random() if depth is None else depth
     asked = min(round(depth * (slots - 1)), slots - 1)
     others = generator.choice(slots - 1, recipe.keys - 1, replace=False)
     row: dict[int, int] = {}
-    for name, slot in zip(names, [asked, *(others + (others >= asked))], strict=True):
+    for i, (name, slot) in enumerate(zip(names, [asked, *(others + (others >= asked))], strict=True)):
         said = [HAY + int(digit) for digit in generator.integers(DIGITS, size=ANSWER)]
         place = int(slot) // each * recipe.segment + int(slot) % each * recipe.size
         row |= _at(place, [MARK, *_named(name), *said])
-        if slot == asked:
-            question = [QUERY, *_named(name), *said]
-            row |= _at(length - len(question), question)
+        if i < recipe.questions:
+            row |= _at(recipe.question(i, length), [QUERY, *_named(name), *said])
     return row
 
 

@@ -46,15 +46,42 @@ def test_texts(keys: int, haystack: Haystack) -> None:
             assert abs(places[0] / 5000 - depth) < 0.01
 
 
-@pytest.mark.parametrize(("keys", "segments"), [(1, 2), (2, 2), (3, 3), (4, 3), (16, 9)])
-def test_texts_have_room_for_their_keys(keys: int, segments: int) -> None:
-    """Two go into a segment; training draws none that is too short, and none can be asked for."""
-    settings = Settings(keys=keys)
-    lengths = {passkey._batch(settings, settings.stages[0], step).length for step in range(30)}
-    assert min(lengths) >= segments * 16
+@pytest.mark.parametrize(("keys", "segments", "taught"), [(1, 2, 2), (2, 2, 2), (3, 3, 4), (4, 3, 4), (16, 9, 16)])
+def test_texts_have_room_for_their_keys(keys: int, segments: int, taught: int) -> None:
+    """Two go into a segment, and two questions; training draws none that is too short, and none can be asked for."""
+    settings, stage = Settings(keys=keys), Stage(1, segments=(2, 16), learning_rate=1e-3, tokens=256, symbols=0.0)
+    assert min(passkey._batch(settings, stage, step).length for step in range(30)) == taught * 16
     assert (drawn(settings, segments * 16, [None]).ids(0, segments * 16) == MARK).sum() == keys
-    with pytest.raises(ConfigError, match=f"must be above {segments * 16 - 16}, to hold the question behind {keys} "):
+    with pytest.raises(ConfigError, match=f"must be above {segments * 16 - 16}, to hold what is asked behind {keys} "):
         drawn(settings, segments * 16 - 16, [None])
+
+
+@pytest.mark.parametrize("keys", [2, 3, 4])
+def test_training_asks_for_every_key(keys: int) -> None:
+    """Each once, with its own digits, behind all of them."""
+    batch = texts(Settings(keys=keys).lessons, 160, [None] * 20, (1,))
+    for row, answer in zip(batch.ids(0, 160).tolist(), batch.answer_BA.tolist(), strict=True):
+        said, asked = ([t for t, symbol in enumerate(row) if symbol == mark] for mark in (MARK, QUERY))
+        assert max(said) + 6 <= 160 - 16 * (1 + (keys > 2)) <= min(asked)
+        assert sorted(row[t + 1 : t + 6] for t in said) == sorted(row[t + 1 : t + 6] for t in asked)
+        assert [row[t + 2 + i] for t in asked for i in range(4)] == answer
+    with pytest.raises(ConfigError, match="must be a multiple of 16 where several keys are asked for"):
+        texts(Settings(keys=keys).lessons, 167, [None], (1,))
+
+
+def test_hidden_digits_are_learnt_and_not_read() -> None:
+    """About half of those of the questions, and nothing else."""
+    batch = texts(Settings(keys=4).lessons, 160, [None] * 20, (1,))
+    ids_BT, read = batch.ids(0, 160), []
+    model = model_of(Settings(keys=4))
+    model.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
+    losses = [passkey._loss(model, batch, 0.0, hidden)[0].item() for hidden in (None, np.random.default_rng(0))]
+    assert losses[0] != losses[1]
+    shown_BT, hidden_BT = (each != ids_BT[:, :-1] for each in read)
+    assert not shown_BT.any()
+    answer_BT = torch.zeros_like(ids_BT, dtype=torch.bool).index_fill(1, torch.from_numpy(batch.answer_A), True)[:, :-1]
+    assert abs(hidden_BT[answer_BT].float().mean() - 0.5) < 0.1
+    assert not hidden_BT[~answer_BT].any()
 
 
 def test_a_random_haystack_does_not_repeat() -> None:
@@ -148,7 +175,7 @@ def test_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_report_is_made_from_kept_runs_alone(tmp_path: Path) -> None:
     """Means over depths, by length; what is not as usual is named; ablations stand apart."""
-    small = {"stages": SHORT, "lengths": (64, 128), "rows": 2, "width": 16, "out": tmp_path}
+    small = {"stages": SHORT, "several": SHORT, "lengths": (64, 128), "rows": 2, "width": 16, "out": tmp_path}
     paths = [
         passkey.main(Settings(update="delta", **small)),
         passkey.main(Settings(update="linear", keys=2, **small)),
