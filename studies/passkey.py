@@ -8,7 +8,7 @@ a mark and four digits in it, and at the end another mark, after which the four 
 stand in the last segment, so that all that is right came through the memory. In the haystack the same 40 symbols go
 round (as the passkey of Mohtashami & Jaggi 2023 repeats one line), or every symbol is random. With several keys, each
 has a name, and one of them is asked for; in training all are, and half of the questions' digits are hidden from what
-reads them, or else a digit is looked up by the one before, and never by the name.
+reads them, or else a digit is looked up by the one before, and never by the name. Names are few at first.
 
 Texts grow longer in stages, from two segments on to 64. The loss is that of the digits; at first also a tenth of
 that of all symbols, which teaches what they are, and later would ask the memory for the haystack.
@@ -48,7 +48,7 @@ from everlong.sequence.infini import InfiniAttention
 from everlong.sequence.position import Rotary
 from everlong.train import Muon
 from everlong.train.optimizers import Hinted
-from studies.passkey_texts import ANSWER, QUERY, VOCABULARY, Haystack, Recipe, Texts, texts
+from studies.passkey_texts import ANSWER, NAMES, QUERY, VOCABULARY, Haystack, Recipe, Texts, texts
 
 CHUNK = 16_384  # symbols of a call when streaming, over all rows
 DEPTHS = {"start": 0.0, "middle": 0.5, "end": 1.0}
@@ -72,6 +72,8 @@ class Stage:
     """About as many a step."""
     symbols: float
     """Weight of the loss of all symbols, beside that of the digits."""
+    names: int = NAMES
+    """From how many those of the keys are drawn; from as many as there are keys, if those are more."""
 
 
 STAGES = (
@@ -83,12 +85,14 @@ STAGES = (
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
 
 SEVERAL = (
-    Stage(steps=400, segments=(4, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
-    Stage(steps=3000, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0),
+    Stage(steps=400, segments=(4, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, names=4),
+    Stage(steps=800, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0, names=4),
+    Stage(steps=700, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0, names=8),
+    Stage(steps=1500, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0),
     Stage(steps=800, segments=(4, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
     Stage(steps=500, segments=(64, 64), learning_rate=2.5e-3, tokens=4096, symbols=0.0),
 )
-"""Of several keys. The second is long: what tells names apart is learnt late."""
+"""Of several keys. Names are few at first: of sixteen, whether any are told apart is chance."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +138,9 @@ class Settings:
         """Of the texts: one key is asked for."""
         return Recipe(self.haystack, self.keys, self.segment)
 
-    @property
-    def lessons(self) -> Recipe:
-        """Of the texts of training: all keys are asked for."""
-        return Recipe(self.haystack, self.keys, self.segment, questions=self.keys)
+    def lessons(self, names: int = NAMES) -> Recipe:
+        """Of the texts of training: all keys are asked for, whose names are some of so many."""
+        return Recipe(self.haystack, self.keys, self.segment, questions=self.keys, names=max(names, self.keys))
 
     @property
     def name(self) -> str:
@@ -221,11 +224,12 @@ def _batch(settings: Settings, stage: Stage, step: int) -> Texts:
     segment, which finds no memory, is like no other, and long texts would hardly ever have their key there. Where there
     are several, all stand anywhere: the place must not tell which is asked for."""
     generator = np.random.default_rng((settings.seed, 1, step))
-    fewest, most = (max(segments, settings.lessons.least_segments) for segments in stage.segments)
+    lessons = settings.lessons(stage.names)
+    fewest, most = (max(segments, lessons.least_segments) for segments in stage.segments)
     length = round(float(np.exp(generator.uniform(*np.log((fewest, most)))))) * settings.segment
     at_start = AT_START if settings.keys == 1 else 0
     depths = [DEPTHS["start"] if at < at_start else None for at in generator.random(max(1, stage.tokens // length))]
-    return texts(settings.lessons, length, depths, (settings.seed, 2, step))
+    return texts(lessons, length, depths, (settings.seed, 2, step))
 
 
 def _hidden(settings: Settings, step: int) -> np.random.Generator | None:

@@ -37,9 +37,14 @@ class Recipe:
     hundreds. None stands in a segment with questions, the last ones."""
     questions: int = 1
     """Keys that are asked for."""
+    names: int = NAMES
+    """From how many those of the keys are drawn."""
 
     def __post_init__(self) -> None:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
+        check(
+            self.keys <= self.names <= NAMES, "names", self.names, f"must be {self.keys}, as there are keys, to {NAMES}"
+        )
         check(1 <= self.questions <= self.keys, "questions", self.questions, f"must be 1 to {self.keys}, as keys are")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 
@@ -129,7 +134,7 @@ def texts(recipe: Recipe, length: int, depths: Sequence[float | None], seed: tup
 def _plant(recipe: Recipe, length: int, depth: float | None, generator: np.random.Generator) -> dict[int, int]:
     """Keys at places that do not meet, before the questions; that of the key at the depth is the last one."""
     named = recipe.keys > 1
-    names = generator.permutation(NAMES)[: recipe.keys].tolist() if named else [None]
+    names = generator.permutation(recipe.names)[: recipe.keys].tolist() if named else [None]
     each = recipe.each
     slots = (-(-length // recipe.segment) - recipe.asking) * each
     depth = generator.random() if depth is None else depth

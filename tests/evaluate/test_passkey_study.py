@@ -12,7 +12,7 @@ import torch
 from everlong.core.errors import ConfigError
 from studies import passkey, passkey_report
 from studies.passkey import Settings, Stage, measure, model_of, train
-from studies.passkey_texts import HAY, MARK, QUERY, VOCABULARY, Haystack, Texts, texts
+from studies.passkey_texts import HAY, MARK, QUERY, VOCABULARY, Haystack, Recipe, Texts, texts
 
 SHORT = (Stage(steps=2, segments=(2, 3), learning_rate=1e-3, tokens=256, symbols=0.1),)
 
@@ -59,19 +59,35 @@ def test_texts_have_room_for_their_keys(keys: int, segments: int, taught: int) -
 @pytest.mark.parametrize("keys", [2, 3, 4])
 def test_training_asks_for_every_key(keys: int) -> None:
     """Each once, with its own digits, behind all of them."""
-    batch = texts(Settings(keys=keys).lessons, 160, [None] * 20, (1,))
+    batch = texts(Settings(keys=keys).lessons(), 160, [None] * 20, (1,))
     for row, answer in zip(batch.ids(0, 160).tolist(), batch.answer_BA.tolist(), strict=True):
         said, asked = ([t for t, symbol in enumerate(row) if symbol == mark] for mark in (MARK, QUERY))
         assert max(said) + 6 <= 160 - 16 * (1 + (keys > 2)) <= min(asked)
         assert sorted(row[t + 1 : t + 6] for t in said) == sorted(row[t + 1 : t + 6] for t in asked)
         assert [row[t + 2 + i] for t in asked for i in range(4)] == answer
     with pytest.raises(ConfigError, match="must be a multiple of 16 where several keys are asked for"):
-        texts(Settings(keys=keys).lessons, 167, [None], (1,))
+        texts(Settings(keys=keys).lessons(), 167, [None], (1,))
+
+
+@pytest.mark.parametrize(("keys", "names"), [(4, 4), (4, 8), (4, 16), (8, 4)])
+def test_names_are_some_of_the_first(keys: int, names: int) -> None:
+    """Any of as many as a stage has, and never fewer than there are keys."""
+    settings, stage = Settings(keys=keys), Stage(1, (8, 16), learning_rate=1e-3, tokens=4096, symbols=0.0, names=names)
+    ids_BT = (batch := passkey._batch(settings, stage, 0)).ids(0, batch.length)
+    assert set(ids_BT[ids_BT > QUERY].tolist()) == {QUERY + 1 + i for i in range(max(keys, names))}
+
+
+def test_names_are_neither_fewer_than_keys_nor_more_than_there_are() -> None:
+    for keys, names in ((4, 3), (4, 17)):
+        with pytest.raises(ConfigError, match=r"names .*must be 4, as there are keys, to 16"):
+            Recipe("repetitive", keys, 16, names=names)
+    with pytest.raises(ConfigError, match=r"keys .*must be 1 to 16, as there are names"):
+        Settings(keys=17).lessons()
 
 
 def test_hidden_digits_are_learnt_and_not_read() -> None:
     """About half of those of the questions, and nothing else."""
-    batch = texts(Settings(keys=4).lessons, 160, [None] * 20, (1,))
+    batch = texts(Settings(keys=4).lessons(), 160, [None] * 20, (1,))
     ids_BT, read = batch.ids(0, 160), []
     model = model_of(Settings(keys=4))
     model.register_forward_pre_hook(lambda _, arguments: read.append(arguments[0]))
