@@ -76,7 +76,7 @@ class Stage:
     """From how many those of the keys are drawn; from as many as there are keys, if those are more."""
 
 
-STAGES = (
+ONE_KEY = (
     Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
     Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
     Stage(steps=600, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
@@ -84,7 +84,7 @@ STAGES = (
 """The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
 what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
 
-SEVERAL = (
+SEVERAL_KEYS = (
     Stage(steps=400, segments=(4, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, names=4),
     Stage(steps=800, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0, names=4),
     Stage(steps=700, segments=(4, 16), learning_rate=5e-3, tokens=2048, symbols=0.0, names=8),
@@ -92,7 +92,7 @@ SEVERAL = (
     Stage(steps=800, segments=(4, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
     Stage(steps=500, segments=(64, 64), learning_rate=2.5e-3, tokens=4096, symbols=0.0),
 )
-"""Of several keys. Names are few at first: of sixteen, whether any are told apart is chance."""
+"""Names are few at first: of sixteen, whether any are told apart is chance."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,8 @@ class Settings:
     segment: int = 16
     embedding: float = 0.05
     """Size of the embeddings at first. Those of size 1, the model's own, drown what is recalled."""
-    stages: tuple[Stage, ...] = STAGES
-    """Where there is one key."""
-    several: tuple[Stage, ...] = SEVERAL
-    """Stages where there are several keys."""
+    stages: tyro.conf.Suppress[tuple[Stage, ...] | None] = None
+    """Of training; if there are none, those for one key or for several."""
     weight_decay: float = 0.01
     warm_up: int = 50
     """Steps at the beginning of each stage."""
@@ -131,7 +129,7 @@ class Settings:
     @property
     def training(self) -> tuple[Stage, ...]:
         """The stages of the run."""
-        return self.stages if self.keys == 1 else self.several
+        return self.stages or (ONE_KEY if self.keys == 1 else SEVERAL_KEYS)
 
     @property
     def recipe(self) -> Recipe:
@@ -298,6 +296,7 @@ def main(settings: Settings) -> Path:
     for length in settings.lengths:
         accuracy.append(measure(settings, model.eval(), length))
         PROGRESS.print(json.dumps(accuracy[-1]), soft_wrap=True)
+    settings = dataclasses.replace(settings, stages=settings.training)
     result = {
         "command": " ".join(["python -m studies.passkey", *sys.argv[1:]]),
         "settings": dataclasses.asdict(settings) | {"out": str(settings.out)},

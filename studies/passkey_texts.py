@@ -42,9 +42,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check(1 <= self.keys <= NAMES, "keys", self.keys, f"must be 1 to {NAMES}, as there are names")
-        check(
-            self.keys <= self.names <= NAMES, "names", self.names, f"must be {self.keys}, as there are keys, to {NAMES}"
-        )
+        remedy = f"must be {self.keys}, as there are keys, to {NAMES}"
+        check(self.keys <= self.names <= NAMES, "names", self.names, remedy)
         check(1 <= self.questions <= self.keys, "questions", self.questions, f"must be 1 to {self.keys}, as keys are")
         check(self.segment > ANSWER + 2, "segment", self.segment, f"must hold the question, {ANSWER + 2} symbols")
 

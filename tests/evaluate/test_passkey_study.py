@@ -100,6 +100,22 @@ def test_hidden_digits_are_learnt_and_not_read() -> None:
     assert not hidden_BT[~answer_BT].any()
 
 
+@pytest.mark.parametrize(("keys", "hides"), [(1, False), (2, True)])
+def test_training_hides_digits_of_several_keys(keys: int, hides: bool) -> None:
+    """One key's tell nothing else, and are all read."""
+    model = model_of(settings := Settings(keys=keys, stages=SHORT, width=16))
+    marks = []
+    model.register_forward_pre_hook(lambda _, arguments: marks.append((arguments[0] == QUERY).sum(-1)))
+    list(train(settings, model))
+    assert all((marks_B == keys).all() for marks_B in marks) is not hides
+
+
+def test_stages_are_those_for_the_keys_if_none_are_given() -> None:
+    assert Settings().training == passkey.ONE_KEY
+    assert Settings(keys=2).training == passkey.SEVERAL_KEYS
+    assert Settings(keys=2, stages=SHORT).training == SHORT
+
+
 def test_a_random_haystack_does_not_repeat() -> None:
     ids_T = drawn(Settings(haystack="random"), 6000, [0.5]).ids(0, 6000)[0].numpy()
     assert not np.array_equal(ids_T[:2048], ids_T[2048:4096])
@@ -191,7 +207,7 @@ def test_a_run_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_report_is_made_from_kept_runs_alone(tmp_path: Path) -> None:
     """Means over depths, by length; what is not as usual is named; ablations stand apart."""
-    small = {"stages": SHORT, "several": SHORT, "lengths": (64, 128), "rows": 2, "width": 16, "out": tmp_path}
+    small = {"stages": SHORT, "lengths": (64, 128), "rows": 2, "width": 16, "out": tmp_path}
     paths = [
         passkey.main(Settings(update="delta", **small)),
         passkey.main(Settings(update="linear", keys=2, **small)),
