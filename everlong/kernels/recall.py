@@ -9,8 +9,9 @@ With sigma(x) = ELU(x) + 1, a memory M and its normaliser z, and the share g of 
 
 (Munkhdalai et al. 2024, arXiv 2404.07143, eq. 7 and 10; the gate is shut where nothing was written.) This is a dozen
 small operations beside two products, and over a whole call each of them moves (T, H, E) through memory. Here a block of
-stretches and heads, small enough for a cache, is taken through all of them, and the backward pass computes them again:
-nothing is kept but what came in.
+stretches, or of a stretch's positions, small enough for a cache, is taken through all of them, and the backward pass
+computes them again: nothing is kept but what came in. A block has all heads, and so is one piece of memory: the rows of
+a single head lie a power of two apart, and share a small part of the cache.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-BLOCK = 2**17
+BLOCK = 2**19
 """Numbers of a block's queries."""
 
 
@@ -84,14 +85,13 @@ def _mixed(q_NLGRE: Tensor, local_NLGRF: Tensor, memory_NGEK: Tensor, share_GR: 
 
 
 def blocks(x_NLG: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Stretches and heads of a tensor (N, L, G, ...) that are taken together."""
-    N, _, G = x_NLG.shape[:3]
-    stretch = x_NLG.numel() // N
-    stretches = max(1, BLOCK // stretch)
-    heads = max(1, min(G, BLOCK * G // (stretches * stretch)))
+    """Stretches and positions of a tensor (N, L, G, ...) that are taken together."""
+    N, L = x_NLG.shape[:2]
+    position = x_NLG.numel() // (N * L)
+    stretches, positions = max(1, BLOCK // (L * position)), max(1, BLOCK // position)
     for n in range(0, N, stretches):
-        for g in range(0, G, heads):
-            yield slice(n, n + stretches), slice(g, g + heads)
+        for begin in range(0, L, positions):
+            yield slice(n, n + stretches), slice(begin, begin + positions)
 
 
 def _rows(x_NLGRE: Tensor, dtype: torch.dtype) -> Tensor:
@@ -114,8 +114,8 @@ def _of_rows(share_GR: Tensor, P: int) -> Tensor:
 )
 def _read(q: Tensor, local: Tensor, memory: Tensor, share: Tensor) -> Tensor:
     y = torch.empty_like(local, memory_format=torch.contiguous_format)
-    for n, g in blocks(q):
-        y[n, :, g] = _mixed(q[n, :, g], local[n, :, g], memory[n, g], share[g])
+    for n, t in blocks(q):
+        y[n, t] = _mixed(q[n, t], local[n, t], memory[n], share)
     return y
 
 
@@ -133,14 +133,14 @@ def _read_backward(
     gy: Tensor, q: Tensor, local: Tensor, memory: Tensor, share: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     gq, glocal = (torch.empty_like(x, memory_format=torch.contiguous_format) for x in (q, local))
-    gmemory, gshare = torch.empty_like(memory), torch.zeros_like(share)
+    gmemory, gshare = torch.zeros_like(memory), torch.zeros_like(share)
     R, exact = q.shape[3], memory.dtype
-    for n, g in blocks(q):
-        rows_y, rows_q, rows_local = (_rows(x[n, :, g], exact) for x in (gy, q, local))
-        found = _gradients(rows_y, rows_q, rows_local, memory[n, g], _of_rows(share[g], rows_y.shape[2]))
-        gq[n, :, g], glocal[n, :, g] = (rearrange(x, "n g (l r) e -> n l g r e", r=R) for x in found[:2])
-        gmemory[n, g], share_NGP = found[2:]
-        gshare[g] += rearrange(share_NGP, "n g (l r) -> g r (n l)", r=R).sum(-1)
+    for n, t in blocks(q):
+        rows_y, rows_q, rows_local = (_rows(x[n, t], exact) for x in (gy, q, local))
+        found = _gradients(rows_y, rows_q, rows_local, memory[n], _of_rows(share, rows_y.shape[2]))
+        gq[n, t], glocal[n, t] = (rearrange(x, "n g (l r) e -> n l g r e", r=R) for x in found[:2])
+        gmemory[n] += found[2]
+        gshare += rearrange(found[3], "n g (l r) -> g r (n l)", r=R).sum(-1)
     return gq, glocal, gmemory, gshare
 
 

@@ -8,8 +8,8 @@ With sigma(x) = ELU(x) + 1 (`recall.py`), s_t = sigma(k_t), w_t = b_t s_t with a
     corrections:  sum_t w_t^T s_t / (s_t z)          0 for 0/0      the share of the old that is taken back
 
 (Munkhdalai et al. 2024, arXiv 2404.07143, eq. 8 and 9). Features, weights and quotients of a whole call would move
-(J, N, G, E) through memory again and again. Here a block of segments and heads, small enough for a cache, is taken
-through all of it, and the backward pass computes them again: nothing is kept but what came in.
+(J, N, G, E) through memory again and again. Here a block of segments, or of a segment's positions, small enough for a
+cache, is taken through all of it, and the backward pass computes them again: nothing is kept but what came in.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _corrections_by(k_JNGE: Tensor, z_JGE: Tensor, strength_JNG: Tensor | None) 
 )
 def _written(k: Tensor, v: Tensor, strength: Tensor | None) -> Tensor:
     total = _sums(k, v.shape[-1] + 1)
-    for j, g in blocks(k):
-        total[j, g] = _written_by(k[j, :, g], v[j, :, g], _of(strength, j, g))
+    for j, n in blocks(k):
+        total[j] += _written_by(k[j, n], v[j, n], _of(strength, j, n))
     return total
 
 
@@ -101,12 +101,12 @@ def _(k, v, strength):
 )
 def _written_backward(grad: Tensor, k: Tensor, v: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     gk, gv, gstrength = _empty(k), _empty(v), _like(strength, k)
-    for j, g in blocks(k):
-        own, s_JGNE = _of(strength, j, g), sigma(_rows(k[j, :, g]))
-        values, sums = grad[j, g, :, :-1], grad[j, g, :, -1]
-        gw_JGNE = (_rows(v[j, :, g]) @ values.mT).add_(sums[..., None, :])
-        gv[j, :, g] = _places(_weighted(s_JGNE, own) @ values)
-        _put_gradients(gk[j, :, g], None if own is None else gstrength[j, :, g], gw_JGNE, 0, s_JGNE, own)
+    for j, n in blocks(k):
+        own, s_JGNE = _of(strength, j, n), sigma(_rows(k[j, n]))
+        values, sums = grad[j, ..., :-1], grad[j, ..., -1]
+        gw_JGNE = (_rows(v[j, n]) @ values.mT).add_(sums[..., None, :])
+        gv[j, n] = _places(_weighted(s_JGNE, own) @ values)
+        _put_gradients(gk[j, n], None if own is None else gstrength[j, n], gw_JGNE, 0, s_JGNE, own)
     return gk, gv, gstrength
 
 
@@ -118,8 +118,8 @@ def _written_backward(grad: Tensor, k: Tensor, v: Tensor, strength: Tensor | Non
 )
 def _corrections(k: Tensor, z: Tensor, strength: Tensor | None) -> Tensor:
     total = _sums(k, k.shape[-1])
-    for j, g in blocks(k):
-        total[j, g] = _corrections_by(k[j, :, g], z[j, g], _of(strength, j, g))
+    for j, n in blocks(k):
+        total[j] += _corrections_by(k[j, n], z[j], _of(strength, j, n))
     return total
 
 
@@ -134,17 +134,17 @@ def _(k, z, strength):
     schema="(Tensor grad, Tensor k, Tensor z, Tensor? strength) -> (Tensor, Tensor, Tensor)",
 )
 def _corrections_backward(grad: Tensor, k: Tensor, z: Tensor, strength: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    gk, gz, gstrength = _empty(k), _empty(z), _like(strength, k)
-    for j, g in blocks(k):
-        own, s_JGNE = _of(strength, j, g), sigma(_rows(k[j, :, g]))
-        inverse_JGN1 = reciprocal(s_JGNE @ z[j, g][..., None])
+    gk, gz, gstrength = _empty(k), torch.zeros_like(z), _like(strength, k)
+    for j, n in blocks(k):
+        own, s_JGNE = _of(strength, j, n), sigma(_rows(k[j, n]))
+        inverse_JGN1 = reciprocal(s_JGNE @ z[j][..., None])
         r_JGNE = s_JGNE * inverse_JGN1
-        gr_JGNE = _weighted(s_JGNE, own) @ grad[j, g]
-        gw_JGNE = r_JGNE @ grad[j, g].mT
+        gr_JGNE = _weighted(s_JGNE, own) @ grad[j]
+        gw_JGNE = r_JGNE @ grad[j].mT
         gweight_JGN1 = -inverse_JGN1 * (gr_JGNE * r_JGNE).sum(-1, keepdim=True)
-        gz[j, g] = (s_JGNE.mT @ gweight_JGN1)[..., 0]
-        gs_JGNE = torch.addcmul(gr_JGNE * inverse_JGN1, gweight_JGN1, z[j, g][..., None, :])
-        _put_gradients(gk[j, :, g], None if own is None else gstrength[j, :, g], gw_JGNE, gs_JGNE, s_JGNE, own)
+        gz[j] += (s_JGNE.mT @ gweight_JGN1)[..., 0]
+        gs_JGNE = torch.addcmul(gr_JGNE * inverse_JGN1, gweight_JGN1, z[j][..., None, :])
+        _put_gradients(gk[j, n], None if own is None else gstrength[j, n], gw_JGNE, gs_JGNE, s_JGNE, own)
     return gk, gz, gstrength
 
 
@@ -152,12 +152,12 @@ def _corrections_backward(grad: Tensor, k: Tensor, z: Tensor, strength: Tensor |
 
 
 def _sums(k: Tensor, columns: int | torch.SymInt) -> Tensor:
-    """Room for a matrix (E, columns) of every segment and head."""
-    return k.new_empty(k.shape[0], *k.shape[2:], columns)
+    """A matrix (E, columns) of every segment and head, to add to."""
+    return k.new_zeros(k.shape[0], *k.shape[2:], columns)
 
 
-def _of(strength: Tensor | None, j: slice, g: slice) -> Tensor | None:
-    return None if strength is None else strength[j, :, g]
+def _of(strength: Tensor | None, j: slice, n: slice) -> Tensor | None:
+    return None if strength is None else strength[j, n]
 
 
 def _empty(x: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from torch import Tensor
 from everlong.kernels import recall
 from everlong.testing.compare import assert_near
 
-SHAPES = {"one block": (2, 5, 4, 2), "a stretch a block": (3, 7, 2, 2), "a head a block": (2, 9, 6, 3)}
-BLOCKS = {"one block": 2**17, "a stretch a block": 7 * 2 * 3, "a head a block": 9 * 2 * 3}
+SHAPES = {"one block": (2, 5, 4, 2), "a stretch a block": (3, 7, 2, 2), "four positions a block": (2, 9, 6, 3)}
+BLOCKS = {"one block": 2**17, "a stretch a block": 7 * 2 * 3, "four positions a block": 4 * 6 * 3}
 
 
 def inputs(N: int, L: int, H: int, G: int, E: int = 3, F: int = 4) -> list[Tensor]:
@@ -57,14 +57,15 @@ def test_an_empty_memory_changes_nothing() -> None:
     assert all(gradient.isfinite().all() for gradient in gradients)
 
 
-def test_blocks_cover_all_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recall, "BLOCK", 40)
+@pytest.mark.parametrize(("size", "count"), [(1, 20), (40, 10), (100, 3), (1000, 1)])
+def test_blocks_cover_all_once(size: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "BLOCK", size)
     q = torch.zeros(5, 4, 6, 1, 2)
-    seen = torch.zeros(5, 6)
-    for n, g in recall.blocks(q):
-        seen[n, g] += 1
+    seen = torch.zeros(5, 4)
+    for n, t in recall.blocks(q):
+        seen[n, t] += 1
     assert (seen == 1).all()
-    assert sum(1 for _ in recall.blocks(q)) > 5
+    assert sum(1 for _ in recall.blocks(q)) == count
 
 
 def test_the_operator_keeps_its_contract() -> None:

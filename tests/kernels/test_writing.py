@@ -11,7 +11,12 @@ from everlong.testing.compare import assert_near, pattern
 from tests.kernels.mutation import mutated
 
 J, N, G, E, F = 4, 6, 3, 5, 4
-BLOCKS = {"one block": 2**17, "a segment a block": N * G * E, "two heads a block": 2 * N * E, "a head a block": N * E}
+BLOCKS = {
+    "one block": 2**17,
+    "a segment a block": N * G * E,
+    "four positions a block": 4 * G * E,
+    "a position a block": 1,
+}
 
 
 def inputs(*, strong: bool, dtype: torch.dtype = torch.float64) -> dict[str, Tensor | None]:
@@ -85,20 +90,24 @@ def test_the_operators_keep_their_contracts(strong: bool) -> None:
 
 
 MUTANTS = {
+    "the last positions are all": ("total[j] += _written_by", "total[j] = _written_by"),
+    "the last corrections are all": ("total[j] += _corrections_by", "total[j] = _corrections_by"),
+    "the last divisors are all": ("gz[j] += ", "gz[j] = "),
     "normalisers are not summed": ("w_JGNE.sum(-2)[..., None]", "0 * w_JGNE.sum(-2)[..., None]"),
     "strength forgotten": ("by if strength_JNG is None else by * _column(strength_JNG)", "by"),
     "nothing is divided by": ("by = reciprocal(s_JGNE @ z_JGE[..., None])", "by = torch.ones_like(s_JGNE[..., :1])"),
     "values without strength": ("_weighted(s_JGNE, own) @ values", "s_JGNE @ values"),
     "sums without gradient": (".add_(sums[..., None, :])", ""),
     "divisor without gradient": ("(s_JGNE.mT @ gweight_JGN1)[..., 0]", "0"),
-    "divisor does not reach keys": ("gweight_JGN1, z[j, g][..., None, :])", "gweight_JGN1, 0 * z[j, g][..., None, :])"),
+    "divisor does not reach keys": ("gweight_JGN1, z[j][..., None, :])", "gweight_JGN1, 0 * z[j][..., None, :])"),
     "slope of sigma": ("s_JGNE.clamp(max=1)", "s_JGNE"),
     "weights without strength": ("_weighted(gw_JGNE, strength_JNG)", "gw_JGNE"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MUTANTS)
-def test_catches(name: str) -> None:
+def test_catches(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recall, "BLOCK", BLOCKS["four positions a block"])
     mutant = mutated(writing, *MUTANTS[name])
     with pytest.raises(AssertionError):
         check(mutant, inputs(strong=True), 1e-12)
