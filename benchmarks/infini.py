@@ -29,6 +29,7 @@ from everlong.train.allocator import keep_freed_memory
 
 POSITIONS, WIDTH, HEADS = 32_768, 512, 8
 SEGMENTS = (128, 512)
+RUNS = 11
 TOKENS, CALL = 2**20, 4096
 PARTS = 10  # of the stream, each measured on its own
 
@@ -61,7 +62,7 @@ def layer(segment: int, *, backward: bool) -> dict[str, Any]:
     parts = {"local": Local(InfiniAttention.Config(**numbers))}
     parts |= {name: InfiniAttention.Config(**numbers, update=update).build() for name, update in UPDATES.items()}
     runs = {name: _pass(part, backward) for name, part in parts.items()}
-    timings, ratios = interleave(runs, runs=5, warm_up=1)
+    timings, ratios = interleave(runs, runs=RUNS, warm_up=1)
     return {"seconds": timings, "ratio_to_local": ratios}
 
 

@@ -79,10 +79,11 @@ class Stage:
 ONE_KEY = (
     Stage(steps=300, segments=(2, 8), learning_rate=1e-2, tokens=2048, symbols=0.1),
     Stage(steps=700, segments=(4, 64), learning_rate=1e-2, tokens=4096, symbols=0.0),
-    Stage(steps=600, segments=(64, 64), learning_rate=5e-3, tokens=4096, symbols=0.0),
+    Stage(steps=600, segments=(64, 64), learning_rate=2e-2, tokens=16_384, symbols=0.0),
 )
 """The longest text of training has 64 segments of 16, 1,024 symbols: the training length. The last stage has no others:
-what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less."""
+what a haystack writes beside the key adds up over a text, and only long ones ask for it to become less. That takes a
+high learning rate, which four times the texts a step keep from breaking what was learnt."""
 
 SEVERAL_KEYS = (
     Stage(steps=400, segments=(4, 8), learning_rate=1e-2, tokens=2048, symbols=0.1, names=4),

@@ -9,8 +9,8 @@ import pytest
 
 from tests.laws.catalogue import FAMILIES
 
-QUICK = {"sparse", "longnet", "mamba", "infini", "megabyte"}
-"""Families with a kernel, a recurrence or a shape of their own; the others are slow tests."""
+QUICK = {"mamba", "infini", "megabyte"}
+"""Families with a recurrence or a shape of their own; the others are slow tests. Dilated attention has one elsewhere."""
 
 
 @pytest.mark.parametrize(
