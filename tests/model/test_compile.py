@@ -10,7 +10,7 @@ import pytest
 from tests.laws.catalogue import FAMILIES
 
 QUICK = {"mamba", "infini", "megabyte"}
-"""Families with a recurrence or a shape of their own; the others are slow tests. Dilated attention has one elsewhere."""
+"""Families with a recurrence or a shape of their own; the others are slow tests, and dilated attention has another."""
 
 
 @pytest.mark.parametrize(
