@@ -9,8 +9,9 @@ import pytest
 
 from tests.laws.catalogue import FAMILIES
 
-QUICK = {"mamba", "infini", "megabyte"}
-"""Families with a recurrence or a shape of their own; the others are slow tests, and dilated attention has another."""
+QUICK = {"sparse", "mamba", "infini", "megabyte"}
+"""Families with a kernel, a recurrence or a shape of their own; the others are slow tests. So is `longnet`: its dilated
+attention is compiled by a quick test of its own."""
 
 
 @pytest.mark.parametrize(
