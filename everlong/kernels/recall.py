@@ -7,11 +7,13 @@ With sigma(x) = ELU(x) + 1, a memory M and its normaliser z, and the share g of 
 
     s = sigma(q),   w = s z,   y = (1 - g) local + g s M / w        where w > 0,   y = local elsewhere
 
-(Munkhdalai et al. 2024, arXiv 2404.07143, eq. 7 and 10; the gate is shut where nothing was written.) This is a dozen
-small operations beside two products, and over a whole call each of them moves (T, H, E) through memory. Here a block of
-stretches, or of a stretch's positions, small enough for a cache, is taken through all of them, and the backward pass
-computes them again: nothing is kept but what came in. A block has all heads, and so is one piece of memory: the rows of
-a single head lie a power of two apart, and share a small part of the cache.
+(Munkhdalai et al. 2024, arXiv 2404.07143, eq. 7 and 10). The gate is shut where nothing was written, and where so
+little is read that 1 / w^2 overflows: w below 1e-19 in float32, or 1e-154 in float64, counts as 0.
+
+This is a dozen small operations beside two products, and over a whole call each of them moves (T, H, E) through memory.
+Here a block of stretches, or of a stretch's positions, small enough for a cache, is taken through all of them, and the
+backward pass computes them again: nothing is kept but what came in. A block has all heads, and so is one piece of
+memory: the rows of a single head lie a power of two apart, and share a small part of the cache.
 """
 
 from __future__ import annotations
@@ -42,8 +44,9 @@ def recall(
 
 
 def reciprocal(weight: Float[Tensor, "*rest 1"]) -> Float[Tensor, "*rest 1"]:
-    """1 / w, and 0 where w = 0. It is taken before any product: 0/0 would leave NaN in the gradient."""
-    known = weight > 0
+    """1 / w, and 0 where w counts as 0. It is taken before any product: 0/0 would leave NaN in the gradient, and so
+    would 1 / w^2, which the gradient has in it, if it were more than the precision can hold."""
+    known = weight > torch.finfo(weight.dtype).tiny ** 0.5
     return known / torch.where(known, weight, 1)
 
 

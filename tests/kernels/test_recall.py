@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import pytest
 import torch
 from torch import Tensor
 
 from everlong.kernels import recall
 from everlong.testing.compare import assert_near
+from tests.kernels.mutation import mutated
 
 SHAPES = {"one block": (2, 5, 4, 2), "a stretch a block": (3, 7, 2, 2), "four positions a block": (2, 9, 6, 3)}
 BLOCKS = {"one block": 2**17, "a stretch a block": 7 * 2 * 3, "four positions a block": 4 * 6 * 3}
@@ -55,6 +58,29 @@ def test_an_empty_memory_changes_nothing() -> None:
     assert not gradients[0].any()
     assert (gradients[1] == 1).all()
     assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def finite(module: ModuleType, level: float, L: int) -> bool:
+    """Whether values and gradients in single precision are, of queries around a level."""
+    q, *others = (x.detach().float() for x in inputs(3, L, 4, 2))
+    given = [x.requires_grad_() for x in (q + level, *others)]
+    y = module.read(*given)
+    return all(x.isfinite().all() for x in (y, *torch.autograd.grad(y.square().sum(), given)))
+
+
+@pytest.mark.parametrize("level", [-20.0, -44.0, -50.0, -87.0, -95.0, -103.0, -120.0])
+@pytest.mark.parametrize("L", [1, 4])
+def test_queries_that_ask_for_next_to_nothing(level: float, L: int) -> None:
+    """A weight that float32 holds, but not its reciprocal or the square of that, counts as none."""
+    assert finite(recall, level, L)
+
+
+@pytest.mark.parametrize("L", [1, 4])
+def test_catches_reciprocals_that_overflow(L: int) -> None:
+    mutant = mutated(recall, "weight > torch.finfo(weight.dtype).tiny ** 0.5", "weight > 0")
+    assert finite(mutant, -20.0, L)
+    assert not finite(mutant, -50.0, L)
+    assert not finite(mutant, -95.0, L)
 
 
 @pytest.mark.parametrize(("size", "count"), [(1, 20), (40, 10), (100, 3), (1000, 1)])

@@ -126,6 +126,19 @@ def test_the_first_segment_is_written_as_a_sum(config: Update.Config) -> None:
         assert gradient.isfinite().all()
 
 
+@pytest.mark.parametrize("level", [-20.0, -44.0, -50.0, -87.0, -95.0, -103.0, -120.0])
+@pytest.mark.parametrize("config", CONFIGS, ids=NAMES)
+def test_keys_that_write_next_to_nothing(config: Update.Config, level: float) -> None:
+    """In single precision, where reciprocals of the weights that they have would overflow."""
+    k, v = torch.randn(1, 3, 6, 2, 4) + level, torch.randn(1, 3, 6, 2, 4)
+    given = [x.requires_grad_() for x in (k, v)]
+    memory = config.build(2, 4).scan(*given, Memory(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4)))
+    found = [memory.m_BGEF, memory.z_BGE]
+    loss = sum((x / x.detach().abs().amax().clamp(min=1e-30)).square().sum() for x in found)
+    assert isinstance(loss, torch.Tensor)
+    assert all(x.isfinite().all() for x in (*found, *torch.autograd.grad(loss, given)))
+
+
 def test_the_gated_rule_begins_as_the_stable_one() -> None:
     """But for what it forgets: equal strengths cancel in what is recalled."""
     gated, stable = GatedDelta.Config(forgetting=1e-9).build(1, 4).double(), StableDelta.Config().build(1, 4)
